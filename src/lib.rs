@@ -1,0 +1,7 @@
+//! kvorum: an etcd-compatible control-plane datastore.
+
+pub mod error;
+pub mod limits;
+pub mod pb;
+pub mod span;
+pub mod storage;

@@ -1,0 +1,50 @@
+//! The disk seam: the few file operations durable storage needs, real or simulated.
+//!
+//! Code above this line never names `std::fs`, so the same WAL and the same redb engine run on a
+//! disk that loses unsynced writes, tears them, fails or fills up.
+//!
+//! Invariants:
+//! - Data, length and directory entries become durable separately: `sync` covers a file's data and
+//!   length, `sync_dir` the names in a directory.
+//! - After a `sync` failed, nothing may be assumed about the file; the node stops.
+
+use std::fmt::Debug;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A file system directory tree, as much of it as storage needs.
+pub trait Disk: Debug + Send + Sync {
+    /// Creates a file that must not exist, open for reading and writing, mode 0600.
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+    /// Opens an existing file for reading and writing.
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+    /// Renames a file, replacing the target.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// The names (not paths) of the entries of a directory, sorted.
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
+    /// Creates a directory and its parents, mode 0700.
+    fn create_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Makes the entries of a directory durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Whether a path exists.
+    fn exists(&self, path: &Path) -> bool;
+}
+
+/// An open file. Reads and writes are positional; a handle is shared freely.
+pub trait DiskFile: Debug + Send + Sync {
+    /// Reads exactly `buf.len()` bytes at `offset`.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
+    /// Writes all of `data` at `offset`, growing the file if needed.
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()>;
+    /// The length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Sets the length; new bytes read as zero.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Reserves blocks for the first `len` bytes, so that writing them cannot run out of space.
+    fn allocate(&self, len: u64) -> io::Result<()>;
+    /// Makes data and length durable (fdatasync).
+    fn sync(&self) -> io::Result<()>;
+}
