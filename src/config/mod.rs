@@ -1,0 +1,198 @@
+//! What a member is told once, at the start: resolved, checked, in the units the code uses.
+//!
+//! Flags and `ETCD_*` environment become a [`Config`]; nothing reads either of them later. A program
+//! that embeds a member fills a [`Config`] itself. Names and defaults are etcd's.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::limits;
+
+/// Everything a member can be told. `Config::default()` is what etcd does without flags.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub name: String,
+    /// Where all state lives; empty means `<name>.etcd` in the working directory.
+    pub data_dir: PathBuf,
+    /// A separate directory for the write-ahead log.
+    pub wal_dir: Option<PathBuf>,
+    pub listen_client_urls: Vec<Url>,
+    pub advertise_client_urls: Vec<String>,
+    /// Extra addresses that serve only HTTP (health, metrics); when set, client URLs serve only gRPC.
+    pub listen_client_http_urls: Vec<Url>,
+    /// Addresses for `/metrics` and the health paths alone.
+    pub listen_metrics_urls: Vec<Url>,
+    pub listen_peer_urls: Vec<Url>,
+    pub initial_advertise_peer_urls: Vec<String>,
+    /// Founding members: (name, peer URL), a member with several URLs appears several times.
+    pub initial_cluster: Vec<(String, String)>,
+    pub initial_cluster_token: String,
+    pub heartbeat_interval: Duration,
+    pub election_timeout: Duration,
+    /// Applied entries between raft log compactions.
+    pub snapshot_count: u64,
+    /// Entries kept behind a compaction for followers that lag.
+    pub snapshot_catchup_entries: u64,
+    /// Bytes of live rows before NOSPACE; 0 is etcd's default of 2 GiB, negative is no limit.
+    pub quota_backend_bytes: i64,
+    pub max_txn_ops: usize,
+    pub max_request_bytes: usize,
+    pub max_concurrent_streams: u32,
+    pub auto_compaction: AutoCompaction,
+    /// Rows a compaction removes before it lets others work.
+    pub compaction_batch_limit: usize,
+    pub compaction_sleep_interval: Duration,
+    pub watch_progress_notify_interval: Duration,
+    /// How long a connection may be silent before the server pings it; zero is never.
+    pub grpc_keepalive_interval: Duration,
+    pub grpc_keepalive_timeout: Duration,
+    pub client_tls: Option<Tls>,
+    /// `--metrics=extensive`: per-method latency histograms too.
+    pub metrics_extensive: bool,
+    pub storage_engine: StorageEngine,
+    /// Skips fsync: fast, and everything acknowledged may be lost with the power.
+    pub unsafe_no_fsync: bool,
+    pub warning_apply_duration: Duration,
+    pub warning_unary_request_duration: Duration,
+    /// Threads that serve connections, each with its own runtime; 0 is one per core.
+    pub worker_threads: usize,
+}
+
+/// Which engine holds the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StorageEngine {
+    Redb,
+    Sled,
+}
+
+/// When old revisions are compacted without anybody asking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AutoCompaction {
+    Off,
+    /// Keep this much time.
+    Periodic(Duration),
+    /// Keep this many revisions.
+    Revision(i64),
+}
+
+/// Certificates of one kind of listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    pub cert_file: PathBuf,
+    pub key_file: PathBuf,
+    /// Clients must show a certificate that this CA signed.
+    pub trusted_ca_file: Option<PathBuf>,
+    pub client_cert_auth: bool,
+}
+
+/// A listen address as etcd writes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Url {
+    pub scheme: Scheme,
+    /// `host:port`, or a path for unix sockets.
+    pub address: String,
+}
+
+/// How a listener speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    Http,
+    Https,
+    Unix,
+    Unixs,
+}
+
+impl Url {
+    /// A plain address.
+    pub fn http(address: &str) -> Self {
+        Self { scheme: Scheme::Http, address: address.to_owned() }
+    }
+
+    /// Whether connections are encrypted.
+    pub fn is_tls(&self) -> bool {
+        matches!(self.scheme, Scheme::Https | Scheme::Unixs)
+    }
+}
+
+impl std::fmt::Display for Url {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let scheme = match self.scheme {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+            Scheme::Unix => "unix",
+            Scheme::Unixs => "unixs",
+        };
+        write!(f, "{scheme}://{}", self.address)
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let peer_url = "http://localhost:2380".to_owned();
+        Self {
+            name: "default".to_owned(),
+            data_dir: PathBuf::new(),
+            wal_dir: None,
+            listen_client_urls: vec![Url::http("localhost:2379")],
+            advertise_client_urls: vec!["http://localhost:2379".to_owned()],
+            listen_client_http_urls: Vec::new(),
+            listen_metrics_urls: Vec::new(),
+            listen_peer_urls: vec![Url::http("localhost:2380")],
+            initial_advertise_peer_urls: vec![peer_url.clone()],
+            initial_cluster: vec![("default".to_owned(), peer_url)],
+            initial_cluster_token: "etcd-cluster".to_owned(),
+            heartbeat_interval: Duration::from_millis(100),
+            election_timeout: Duration::from_millis(1000),
+            snapshot_count: 10_000,
+            snapshot_catchup_entries: 5_000,
+            quota_backend_bytes: 0,
+            max_txn_ops: limits::TXN_OPS_MAX,
+            max_request_bytes: limits::REQUEST_BYTES_MAX,
+            max_concurrent_streams: u32::MAX,
+            auto_compaction: AutoCompaction::Off,
+            compaction_batch_limit: 1000,
+            compaction_sleep_interval: Duration::from_millis(10),
+            watch_progress_notify_interval: Duration::from_secs(600),
+            grpc_keepalive_interval: Duration::from_secs(7200),
+            grpc_keepalive_timeout: Duration::from_secs(20),
+            client_tls: None,
+            metrics_extensive: false,
+            storage_engine: StorageEngine::Redb,
+            unsafe_no_fsync: false,
+            warning_apply_duration: Duration::from_millis(100),
+            warning_unary_request_duration: Duration::from_millis(300),
+            worker_threads: 0,
+        }
+    }
+}
+
+impl Config {
+    /// Where state lives, with etcd's default applied.
+    pub fn data_dir(&self) -> PathBuf {
+        if self.data_dir.as_os_str().is_empty() {
+            PathBuf::from(format!("{}.etcd", self.name))
+        } else {
+            self.data_dir.clone()
+        }
+    }
+
+    /// The quota with etcd's default applied; `None` is no limit.
+    pub fn quota_bytes(&self) -> Option<i64> {
+        match self.quota_backend_bytes {
+            0 => Some(limits::QUOTA_BYTES),
+            bytes if bytes < 0 => None,
+            bytes => Some(bytes),
+        }
+    }
+
+    /// How long a proposal or a read barrier may take: 5 s and two election timeouts.
+    pub fn request_timeout(&self) -> Duration {
+        Duration::from_secs(5) + 2 * self.election_timeout
+    }
+
+    /// The shortest lease: one and a half election timeouts, in whole seconds, rounded up.
+    pub fn min_lease_ttl(&self) -> i64 {
+        let millis = self.election_timeout.as_millis() as i64 * 3 / 2;
+        (millis + 999) / 1000
+    }
+}
