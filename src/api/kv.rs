@@ -1,0 +1,147 @@
+//! `etcdserverpb.KV`: range, put, delete, transact, compact.
+
+use std::pin::Pin;
+
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status};
+
+use super::{answer, validate};
+use crate::error::Error;
+use crate::machine::{self, Reply};
+use crate::node::Handle;
+use crate::pb::internal_raft_request::Command;
+use crate::pb::kv_server::Kv as Service;
+use crate::pb::{
+    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
+    PutResponse, RangeRequest, RangeResponse, RangeStreamResponse, TxnRequest, TxnResponse,
+};
+
+/// The service; cloned per worker.
+#[derive(Clone)]
+pub struct Kv {
+    pub(super) node: Handle,
+}
+
+type Streamed = Pin<Box<dyn Stream<Item = Result<RangeStreamResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Service for Kv {
+    type RangeStreamStream = Streamed;
+
+    async fn range(
+        &self,
+        request: Request<RangeRequest>,
+    ) -> Result<Response<RangeResponse>, Status> {
+        answer(self.do_range(request.get_ref()).await)
+    }
+
+    async fn range_stream(
+        &self,
+        request: Request<RangeRequest>,
+    ) -> Result<Response<Streamed>, Status> {
+        let request = request.into_inner();
+        let pages = async {
+            validate::range_stream(&request)?;
+            self.barrier(request.serializable).await?;
+            super::range_stream::pages(&self.node, request)
+        };
+        answer(pages.await.map(|pages| Box::pin(pages) as Streamed))
+    }
+
+    async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
+        answer(self.do_put(request.into_inner()).await)
+    }
+
+    async fn delete_range(
+        &self,
+        request: Request<DeleteRangeRequest>,
+    ) -> Result<Response<DeleteRangeResponse>, Status> {
+        answer(self.do_delete_range(request.into_inner()).await)
+    }
+
+    async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
+        answer(self.do_txn(request.into_inner()).await)
+    }
+
+    async fn compact(
+        &self,
+        request: Request<CompactionRequest>,
+    ) -> Result<Response<CompactionResponse>, Status> {
+        answer(self.do_compact(request.into_inner()).await)
+    }
+}
+
+impl Kv {
+    async fn do_range(&self, request: &RangeRequest) -> Result<RangeResponse, Error> {
+        validate::range(request)?;
+        self.barrier(request.serializable).await?;
+        let mut response = self.node.read(|view| view.range(request))?;
+        self.node.complete(&mut response.header);
+        Ok(response)
+    }
+
+    async fn do_put(&self, request: PutRequest) -> Result<PutResponse, Error> {
+        let command = Command::Put(request);
+        self.node.reserve(&command).await?;
+        let Command::Put(request) = &command else { unreachable!("the command is a put") };
+        validate::put(request)?;
+        match self.node.propose(command).await? {
+            Reply::Put(mut response) => {
+                self.node.complete(&mut response.header);
+                Ok(response)
+            }
+            other => Err(super::mismatch(&other)),
+        }
+    }
+
+    async fn do_delete_range(
+        &self,
+        request: DeleteRangeRequest,
+    ) -> Result<DeleteRangeResponse, Error> {
+        validate::delete_range(&request)?;
+        match self.node.propose(Command::DeleteRange(request)).await? {
+            Reply::DeleteRange(mut response) => {
+                self.node.complete(&mut response.header);
+                Ok(response)
+            }
+            other => Err(super::mismatch(&other)),
+        }
+    }
+
+    async fn do_txn(&self, request: TxnRequest) -> Result<TxnResponse, Error> {
+        let command = Command::Txn(request);
+        self.node.reserve(&command).await?;
+        let Command::Txn(request) = &command else { unreachable!("the command is a txn") };
+        validate::txn(request, self.node.limits().txn_ops_max)?;
+        let mut response = if machine::is_write(request) {
+            match self.node.propose(command).await? {
+                Reply::Txn(response) => response,
+                other => return Err(super::mismatch(&other)),
+            }
+        } else {
+            self.barrier(machine::is_serializable(request)).await?;
+            self.node.read(|view| machine::read_only(view, request))?
+        };
+        self.node.complete(&mut response.header);
+        Ok(response)
+    }
+
+    async fn do_compact(&self, request: CompactionRequest) -> Result<CompactionResponse, Error> {
+        let physical = request.physical;
+        match self.node.propose(Command::Compaction(request)).await? {
+            Reply::Compaction(mut response) => {
+                if physical {
+                    self.node.compaction_finished(request.revision).await?;
+                }
+                self.node.complete(&mut response.header);
+                Ok(response)
+            }
+            other => Err(super::mismatch(&other)),
+        }
+    }
+
+    /// Waits until this member knows everything acknowledged before now, unless stale is good enough.
+    async fn barrier(&self, serializable: bool) -> Result<(), Error> {
+        if serializable { Ok(()) } else { self.node.read_barrier().await }
+    }
+}

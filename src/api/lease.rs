@@ -1,0 +1,148 @@
+//! `etcdserverpb.Lease`: grant, revoke, keep alive, ask.
+
+use std::pin::Pin;
+
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::answer;
+use crate::error::Error;
+use crate::limits;
+use crate::machine::Reply;
+use crate::node::Handle;
+use crate::pb::internal_raft_request::Command;
+use crate::pb::lease_server::Lease as Service;
+use crate::pb::{
+    LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
+    LeaseLeasesRequest, LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse, LeaseStatus,
+    LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
+};
+
+/// The service; cloned per worker.
+#[derive(Clone)]
+pub struct Lease {
+    pub(super) node: Handle,
+}
+
+type Kept = Pin<Box<dyn Stream<Item = Result<LeaseKeepAliveResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Service for Lease {
+    type LeaseKeepAliveStream = Kept;
+
+    async fn lease_grant(
+        &self,
+        request: Request<LeaseGrantRequest>,
+    ) -> Result<Response<LeaseGrantResponse>, Status> {
+        answer(self.grant(request.into_inner()).await)
+    }
+
+    async fn lease_revoke(
+        &self,
+        request: Request<LeaseRevokeRequest>,
+    ) -> Result<Response<LeaseRevokeResponse>, Status> {
+        answer(self.revoke(request.into_inner()).await)
+    }
+
+    async fn lease_keep_alive(
+        &self,
+        request: Request<Streaming<LeaseKeepAliveRequest>>,
+    ) -> Result<Response<Kept>, Status> {
+        let node = self.node.clone();
+        let answers = request.into_inner().then(move |request| {
+            let node = node.clone();
+            async move { keep_alive(&node, request?).await }
+        });
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn lease_time_to_live(
+        &self,
+        request: Request<LeaseTimeToLiveRequest>,
+    ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
+        answer(self.time_to_live(request.into_inner()).await)
+    }
+
+    async fn lease_leases(
+        &self,
+        _: Request<LeaseLeasesRequest>,
+    ) -> Result<Response<LeaseLeasesResponse>, Status> {
+        answer(self.leases().await)
+    }
+}
+
+/// Renews one lease; a lease that is gone is answered with a TTL of zero, not with an error.
+async fn keep_alive(
+    node: &Handle,
+    request: LeaseKeepAliveRequest,
+) -> Result<LeaseKeepAliveResponse, Status> {
+    let header = Some(node.header());
+    let ttl = match node.renew(request.id).await {
+        Ok(ttl) => ttl,
+        Err(Error::LeaseNotFound) => 0,
+        Err(error) => return Err(super::status::status(&error)),
+    };
+    Ok(LeaseKeepAliveResponse { header, id: request.id, ttl })
+}
+
+impl Lease {
+    async fn grant(&self, mut request: LeaseGrantRequest) -> Result<LeaseGrantResponse, Error> {
+        if request.ttl > limits::LEASE_TTL_MAX_SECONDS {
+            return Err(Error::LeaseTTLTooLarge);
+        }
+        // Decided before proposing, so that every member stores the same lease.
+        request.ttl = request.ttl.max(self.node.limits().min_lease_ttl);
+        if request.id == 0 {
+            request.id = self.node.lease_id();
+        }
+        let command = Command::LeaseGrant(request);
+        self.node.reserve(&command).await?;
+        match self.node.propose(command).await? {
+            Reply::LeaseGrant(mut response) => {
+                response.header = Some(self.node.header());
+                Ok(response)
+            }
+            other => Err(super::mismatch(&other)),
+        }
+    }
+
+    async fn revoke(&self, request: LeaseRevokeRequest) -> Result<LeaseRevokeResponse, Error> {
+        match self.node.propose(Command::LeaseRevoke(request)).await? {
+            Reply::LeaseRevoke(mut response) => {
+                self.node.complete(&mut response.header);
+                Ok(response)
+            }
+            other => Err(super::mismatch(&other)),
+        }
+    }
+
+    async fn time_to_live(
+        &self,
+        request: LeaseTimeToLiveRequest,
+    ) -> Result<LeaseTimeToLiveResponse, Error> {
+        let header = Some(self.node.header());
+        let (id, wants_keys) = (request.id, request.keys);
+        let facts = self
+            .node
+            .inspect(move |machine| {
+                let lease = machine.leases().get(id)?;
+                let keys = if wants_keys { machine.leases().keys(id) } else { Vec::new() };
+                Some((lease.granted_ttl, keys))
+            })
+            .await?;
+        let Some((granted_ttl, keys)) = facts else {
+            return Ok(LeaseTimeToLiveResponse { header, id, ttl: -1, ..Default::default() });
+        };
+        let ttl = self.node.remaining_ttl(id).unwrap_or(granted_ttl);
+        Ok(LeaseTimeToLiveResponse { header, id, ttl, granted_ttl, keys })
+    }
+
+    async fn leases(&self) -> Result<LeaseLeasesResponse, Error> {
+        let header = Some(self.node.header());
+        let mut ids = self.node.inspect(|machine| machine.leases().ids()).await?;
+        // Soonest to expire first, as etcd lists them.
+        ids.sort_by_key(|id| (self.node.remaining_ttl(*id), *id));
+        let leases = ids.into_iter().map(|id| LeaseStatus { id }).collect();
+        Ok(LeaseLeasesResponse { header, leases })
+    }
+}

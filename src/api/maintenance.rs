@@ -1,0 +1,153 @@
+//! `etcdserverpb.Maintenance`: status, alarms, hashes, snapshots, defragmentation.
+
+use std::pin::Pin;
+
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status};
+
+use super::{answer, status};
+use crate::error::Error;
+use crate::machine::Reply;
+use crate::node::Handle;
+use crate::pb::internal_raft_request::Command;
+use crate::pb::maintenance_server::Maintenance as Service;
+use crate::pb::{
+    AlarmRequest, AlarmResponse, AlarmType, DefragmentRequest, DefragmentResponse, DowngradeInfo,
+    DowngradeRequest, DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest, HashResponse,
+    MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest, SnapshotResponse, StatusRequest,
+    StatusResponse,
+};
+use crate::version;
+
+/// The service; cloned per worker.
+#[derive(Clone)]
+pub struct Maintenance {
+    pub(super) node: Handle,
+}
+
+type Blobs = Pin<Box<dyn Stream<Item = Result<SnapshotResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Service for Maintenance {
+    type SnapshotStream = Blobs;
+
+    async fn alarm(
+        &self,
+        request: Request<AlarmRequest>,
+    ) -> Result<Response<AlarmResponse>, Status> {
+        answer(self.do_alarm(request.into_inner()).await)
+    }
+
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        answer(self.do_status().await)
+    }
+
+    async fn defragment(
+        &self,
+        _: Request<DefragmentRequest>,
+    ) -> Result<Response<DefragmentResponse>, Status> {
+        answer(self.node.defragment().await.map(|()| DefragmentResponse { header: None }))
+    }
+
+    async fn hash(&self, _: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
+        answer(self.do_hash().await)
+    }
+
+    async fn hash_kv(
+        &self,
+        request: Request<HashKvRequest>,
+    ) -> Result<Response<HashKvResponse>, Status> {
+        answer(self.do_hash_kv(request.get_ref().revision).await)
+    }
+
+    async fn snapshot(
+        &self,
+        _: Request<SnapshotRequest>,
+    ) -> Result<Response<Blobs>, Status> {
+        let blobs = super::snapshot::blobs(&self.node).await;
+        answer(blobs.map(|blobs| Box::pin(blobs) as Blobs))
+    }
+
+    async fn move_leader(
+        &self,
+        request: Request<MoveLeaderRequest>,
+    ) -> Result<Response<MoveLeaderResponse>, Status> {
+        answer(self.do_move_leader(request.get_ref().target_id))
+    }
+
+    async fn downgrade(
+        &self,
+        _: Request<DowngradeRequest>,
+    ) -> Result<Response<DowngradeResponse>, Status> {
+        Err(status::status(&Error::NotBuilt("cluster downgrade")))
+    }
+}
+
+impl Maintenance {
+    async fn do_alarm(&self, request: AlarmRequest) -> Result<AlarmResponse, Error> {
+        match self.node.propose(Command::Alarm(request)).await? {
+            Reply::Alarm(mut response) => {
+                response.header = Some(self.node.header());
+                Ok(response)
+            }
+            other => Err(super::mismatch(&other)),
+        }
+    }
+
+    async fn do_status(&self) -> Result<StatusResponse, Error> {
+        let header = self.node.header();
+        let progress = self.node.progress();
+        let sizes = self.node.sizes()?;
+        let alarms = self.node.inspect(|machine| machine.alarms().list(AlarmType::None)).await?;
+        let mut errors = Vec::new();
+        if progress.leader == 0 {
+            errors.push(Error::NoLeader.to_string());
+        }
+        errors.extend(alarms.iter().map(|alarm| {
+            format!("memberID:{} alarm:{}", alarm.member_id, alarm.alarm().as_str_name())
+        }));
+        Ok(StatusResponse {
+            version: version::SERVER.to_owned(),
+            db_size: sizes.allocated_bytes,
+            leader: progress.leader,
+            raft_index: progress.committed,
+            raft_term: progress.term,
+            raft_applied_index: progress.applied,
+            errors,
+            db_size_in_use: sizes.in_use_bytes,
+            is_learner: false,
+            storage_version: version::STORAGE.to_owned(),
+            db_size_quota: sizes.quota_bytes,
+            downgrade_info: Some(DowngradeInfo::default()),
+            header: Some(header),
+        })
+    }
+
+    async fn do_hash(&self) -> Result<HashResponse, Error> {
+        let header = self.node.header();
+        let hash = self.node.hash().await?;
+        Ok(HashResponse { header: Some(header), hash })
+    }
+
+    async fn do_hash_kv(&self, revision: i64) -> Result<HashKvResponse, Error> {
+        let hash = self.node.hash_kv(revision).await?;
+        Ok(HashKvResponse {
+            header: Some(self.node.header()),
+            hash: hash.hash,
+            compact_revision: hash.compact_revision,
+            hash_revision: hash.hash_revision,
+        })
+    }
+
+    /// A single member has nobody to hand leadership to; moving it to itself is already done.
+    fn do_move_leader(&self, target: u64) -> Result<MoveLeaderResponse, Error> {
+        let progress = self.node.progress();
+        if progress.leader != self.node.member_id() {
+            return Err(Error::NotLeader);
+        }
+        if target != self.node.member_id() {
+            return Err(Error::BadLeaderTransferee);
+        }
+        Ok(MoveLeaderResponse { header: None })
+    }
+}

@@ -1,0 +1,54 @@
+//! Leases as commands: grant, revoke with the keys attached, remember how much time is left.
+
+use super::{LeaseEffect, Machine, Outcome, Reply, revision_header};
+use crate::error::{Error, Fault};
+use crate::pb::{
+    LeaseCheckpointRequest, LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeResponse,
+};
+use crate::span::{End, Span};
+
+impl Machine {
+    pub(super) fn lease_grant(&mut self, request: &LeaseGrantRequest) -> Outcome {
+        match self.leases.grant(request.id, request.ttl) {
+            Ok(row) => {
+                self.writes.push(row);
+                let response = LeaseGrantResponse {
+                    id: request.id,
+                    ttl: request.ttl,
+                    ..LeaseGrantResponse::default()
+                };
+                let granted = LeaseEffect::Granted { id: request.id, ttl: request.ttl };
+                Outcome { leases: vec![granted], ..Outcome::of(Ok(Reply::LeaseGrant(response))) }
+            }
+            Err(error) => Outcome::of(Err(error)),
+        }
+    }
+
+    /// Deletes the attached keys, in key order and under one revision, then the lease.
+    pub(super) fn lease_revoke(&mut self, id: i64) -> Result<Outcome, Fault> {
+        let Some((keys, row)) = self.leases.revoke(id) else {
+            return Ok(Outcome::of(Err(Error::LeaseNotFound)));
+        };
+        self.writes.push(row);
+        let mut txn = self.store.begin();
+        for key in keys {
+            txn.delete_range(&Span { start: key, end: End::Single });
+        }
+        let changes = txn.end();
+        let header = Some(revision_header(self.store.revision()));
+        let reply = Reply::LeaseRevoke(LeaseRevokeResponse { header });
+        Ok(Outcome { leases: vec![LeaseEffect::Revoked { id }], ..Outcome::changed(reply, changes) })
+    }
+
+    pub(super) fn lease_checkpoint(&mut self, request: &LeaseCheckpointRequest) -> Outcome {
+        let mut effects = Vec::new();
+        for checkpoint in &request.checkpoints {
+            let (id, remaining_ttl) = (checkpoint.id, checkpoint.remaining_ttl);
+            if let Some(row) = self.leases.checkpoint(id, remaining_ttl) {
+                self.writes.push(row);
+                effects.push(LeaseEffect::Checkpointed { id, remaining_ttl });
+            }
+        }
+        Outcome { leases: effects, ..Outcome::done() }
+    }
+}

@@ -1,0 +1,308 @@
+//! The state machine: one command in, one answer and its changes out.
+//!
+//! ```text
+//! entry ─▶ decode ─▶ gate ─▶ kv | txn | lease | alarm | members ─▶ Outcome
+//!                    │refused                                       reply, changes, lease effects
+//! ```
+//!
+//! Every member applies the same entries in the same order and must arrive at the same state, so
+//! nothing here reads a clock, a file, a flag or a random number: what a command needs was decided
+//! before it was proposed.
+//!
+//! Invariants:
+//! - A refused command changes nothing. A transaction is checked whole before its first write.
+//! - Applying cannot fail in part: either an [`Outcome`], or a [`Fault`] that stops the node.
+//! - Everything a batch changed leaves through [`Machine::take_writes`], with the applied index and
+//!   term in the same vector; the checkpointer commits the vector or nothing.
+//!
+//! Deliberately absent: waiting clients, threads, metrics. The applier (`node::applier`) owns the
+//! machine and deals with them.
+
+mod gate;
+mod kv;
+mod lease;
+mod restore;
+mod txn;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::alarm::Alarms;
+use crate::error::{Error, Failure, Fault};
+use crate::lease::Book;
+use crate::members::Members;
+use crate::mvcc::{Changes, Reader, Store};
+use crate::pb::internal_raft_request::Command;
+use crate::pb::{
+    AlarmRequest, AlarmResponse, AlarmType, CompactionResponse, DeleteRangeResponse,
+    InternalRaftRequest, LeaseGrantResponse, LeaseRevokeResponse, PutResponse, RangeResponse,
+    ResponseHeader, TxnResponse, alarm_request::AlarmAction, membershippb,
+};
+use crate::storage::engine::{Engine, Table, Write};
+use crate::storage::keys;
+
+pub use txn::{is_serializable, is_write, read_only};
+
+/// What a committed entry carries for the machine.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub index: u64,
+    pub term: u64,
+    pub request: InternalRaftRequest,
+}
+
+/// The answer to a command, of the command's kind.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    Range(RangeResponse),
+    Put(PutResponse),
+    DeleteRange(DeleteRangeResponse),
+    Txn(TxnResponse),
+    Compaction(CompactionResponse),
+    LeaseGrant(LeaseGrantResponse),
+    LeaseRevoke(LeaseRevokeResponse),
+    Alarm(AlarmResponse),
+    /// The command has no answer of its own.
+    Done,
+}
+
+/// What a lease went through; whoever keeps deadlines wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseEffect {
+    Granted { id: i64, ttl: i64 },
+    Revoked { id: i64 },
+    Checkpointed { id: i64, remaining_ttl: i64 },
+}
+
+/// What applying one entry amounted to.
+#[derive(Debug)]
+pub struct Outcome {
+    pub reply: Result<Reply, Error>,
+    /// Rows that changed; `None` when the revision did not move.
+    pub changes: Option<Changes>,
+    pub leases: Vec<LeaseEffect>,
+}
+
+impl Outcome {
+    fn of(reply: Result<Reply, Error>) -> Self {
+        Self { reply, changes: None, leases: Vec::new() }
+    }
+}
+
+/// What the machine is told once: facts of this member that decide answers, never state.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    pub member_id: u64,
+    /// Bytes of live rows at which writes are answered with NOSPACE; `None` is no limit.
+    pub quota_bytes: Option<i64>,
+}
+
+/// All replicated state of a member.
+pub struct Machine {
+    settings: Settings,
+    store: Store,
+    leases: Book,
+    alarms: Alarms,
+    members: Members,
+    cluster_version: Option<String>,
+    applied: Applied,
+    /// Rows of tables other than `key`, changed since the last take.
+    writes: Vec<Write>,
+}
+
+/// How far the machine has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    pub index: u64,
+    pub term: u64,
+}
+
+impl Machine {
+    /// The state an engine holds.
+    pub fn open(engine: Arc<dyn Engine>, settings: Settings) -> Result<Self, Fault> {
+        restore::open(engine, settings)
+    }
+
+    /// How far the machine has come.
+    pub fn applied(&self) -> Applied {
+        self.applied
+    }
+
+    /// The leases, for readers on the machine's thread.
+    pub fn leases(&self) -> &Book {
+        &self.leases
+    }
+
+    /// The members, for readers on the machine's thread.
+    pub fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// The alarms in force.
+    pub fn alarms(&self) -> &Alarms {
+        &self.alarms
+    }
+
+    /// The agreed cluster version, such as `3.7.0`.
+    pub fn cluster_version(&self) -> Option<&str> {
+        self.cluster_version.as_deref()
+    }
+
+    /// The rows.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The rows, for the applier's housekeeping: publishing and compaction steps.
+    pub fn store_mut(&mut self) -> &mut Store {
+        &mut self.store
+    }
+
+    /// A handle for readers on any thread.
+    pub fn reader(&self) -> Reader {
+        self.store.reader()
+    }
+
+    /// Applies one committed entry.
+    pub fn apply(&mut self, entry: Entry) -> Result<Outcome, Fault> {
+        self.advance(entry.index, entry.term);
+        let Some(command) = entry.request.command else { return Ok(Outcome::of(Ok(Reply::Done))) };
+        if let Err(error) = gate::admit(self, &command) {
+            return Ok(Outcome::of(Err(error)));
+        }
+        let over_quota = gate::over_quota(self, &command);
+        let mut outcome = self.dispatch(command)?;
+        if over_quota && outcome.reply.is_ok() {
+            // The command was agreed and is applied; only its sender learns that space ran out.
+            outcome.reply = Err(Error::NoSpace);
+        }
+        Ok(outcome)
+    }
+
+    /// Steps over an entry that holds no command: a leader's first, or a configuration change.
+    pub fn advance(&mut self, index: u64, term: u64) {
+        assert!(index == self.applied.index + 1, "entries are applied one after the other");
+        self.applied = Applied { index, term };
+    }
+
+    /// Everything that changed since the last take, with the applied index and term.
+    pub fn take_writes(&mut self) -> Vec<Write> {
+        let mut writes = self.store.take_writes();
+        writes.append(&mut self.writes);
+        writes.push(keys::consistent_index(self.applied.index));
+        writes.push(keys::term(self.applied.term));
+        writes
+    }
+
+    fn dispatch(&mut self, command: Command) -> Result<Outcome, Fault> {
+        match command {
+            Command::Range(request) => self.range(&request),
+            Command::Put(request) => self.put(request),
+            Command::DeleteRange(request) => self.delete_range(&request),
+            Command::Txn(request) => self.txn(request),
+            Command::Compaction(request) => Ok(Outcome::of(self.compact(request.revision))),
+            Command::LeaseGrant(request) => Ok(self.lease_grant(&request)),
+            Command::LeaseRevoke(request) => self.lease_revoke(request.id),
+            Command::LeaseCheckpoint(request) => Ok(self.lease_checkpoint(&request)),
+            Command::Alarm(request) => Ok(Outcome::of(self.alarm(&request))),
+            Command::ClusterVersionSet(request) => Ok(self.set_cluster_version(request.ver)),
+            Command::ClusterMemberAttrSet(request) => Ok(self.set_member_attributes(request)),
+            Command::DowngradeVersionTest(_) => Ok(Outcome::of(Ok(Reply::Done))),
+            Command::AuthEnable(_)
+            | Command::AuthDisable(_)
+            | Command::AuthStatus(_)
+            | Command::Authenticate(_)
+            | Command::AuthUserAdd(_)
+            | Command::AuthUserDelete(_)
+            | Command::AuthUserGet(_)
+            | Command::AuthUserChangePassword(_)
+            | Command::AuthUserGrantRole(_)
+            | Command::AuthUserRevokeRole(_)
+            | Command::AuthUserList(_)
+            | Command::AuthRoleList(_)
+            | Command::AuthRoleAdd(_)
+            | Command::AuthRoleDelete(_)
+            | Command::AuthRoleGet(_)
+            | Command::AuthRoleGrantPermission(_)
+            | Command::AuthRoleRevokePermission(_) => {
+                Ok(Outcome::of(Err(Error::NotBuilt("authentication"))))
+            }
+            Command::DowngradeInfoSet(_) => {
+                Ok(Outcome::of(Err(Error::NotBuilt("cluster downgrade"))))
+            }
+        }
+    }
+
+    fn compact(&mut self, revision: i64) -> Result<Reply, Error> {
+        self.store.compact(revision)?;
+        let header = Some(revision_header(self.store.revision()));
+        Ok(Reply::Compaction(CompactionResponse { header }))
+    }
+
+    fn alarm(&mut self, request: &AlarmRequest) -> Result<Reply, Error> {
+        let kind = AlarmType::try_from(request.alarm).unwrap_or(AlarmType::None);
+        let action =
+            AlarmAction::try_from(request.action).map_err(|_| Error::UnknownMethod)?;
+        let alarms = match action {
+            AlarmAction::Get => self.alarms.list(kind),
+            AlarmAction::Activate => {
+                if kind == AlarmType::None {
+                    Vec::new()
+                } else {
+                    self.writes.extend(self.alarms.raise(kind, request.member_id));
+                    self.alarms.list_one(kind, request.member_id)
+                }
+            }
+            AlarmAction::Deactivate => match self.alarms.disarm(kind, request.member_id) {
+                Some(row) => {
+                    self.writes.push(row);
+                    vec![crate::pb::AlarmMember {
+                        member_id: request.member_id,
+                        alarm: request.alarm,
+                    }]
+                }
+                None => Vec::new(),
+            },
+        };
+        Ok(Reply::Alarm(AlarmResponse { header: None, alarms }))
+    }
+
+    fn set_cluster_version(&mut self, version: String) -> Outcome {
+        self.writes.push(Write::Put {
+            table: Table::Cluster,
+            key: Bytes::from_static(keys::CLUSTER_VERSION),
+            value: Bytes::from(version.clone()),
+        });
+        self.cluster_version = Some(version);
+        Outcome::of(Ok(Reply::Done))
+    }
+
+    fn set_member_attributes(
+        &mut self,
+        request: membershippb::ClusterMemberAttrSetRequest,
+    ) -> Outcome {
+        let attributes = request.member_attributes.unwrap_or_default();
+        let row = self.members.set_attributes(
+            request.member_id,
+            attributes.name,
+            attributes.client_urls,
+        );
+        self.writes.extend(row);
+        Outcome::of(Ok(Reply::Done))
+    }
+}
+
+/// A header that says only the revision; the edge fills in cluster, member and term.
+fn revision_header(revision: i64) -> ResponseHeader {
+    ResponseHeader { revision, ..ResponseHeader::default() }
+}
+
+/// Splits a failure into the answer of a refused command and the fault that stops the node.
+fn refused<T>(failure: Result<T, Failure>) -> Result<Result<T, Error>, Fault> {
+    match failure {
+        Ok(value) => Ok(Ok(value)),
+        Err(Failure::Refused(error)) => Ok(Err(error)),
+        Err(Failure::Fault(fault)) => Err(fault),
+    }
+}

@@ -1,0 +1,280 @@
+//! The applier: the one thread that owns the state machine.
+//!
+//! A turn takes everything that is committed, applies it, shows it to readers, tells watchers, and
+//! only then answers clients: whoever hears that a write is done finds it in the next read. Between
+//! turns it does the housekeeping that must not delay anybody: hand checkpoints to the
+//! checkpointer, move a compaction on by a step, answer questions about facts.
+//!
+//! Invariants:
+//! - Only one checkpoint is on its way. What changes meanwhile goes into the next.
+//! - Answers leave after the view that shows their effect.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use parking_lot::Mutex;
+use prost::Message as _;
+use tokio::sync::oneshot;
+
+use super::checkpointer::{self, Checkpoint};
+use super::driver::Input;
+use super::progress::Progress;
+use super::{compaction, fatal, watches};
+use crate::error::{Error, Fault};
+use crate::lease::Deadlines;
+use crate::limits;
+use crate::machine::{self, LeaseEffect, Machine, Outcome, Reply};
+use crate::metrics::Metrics;
+use crate::pb::InternalRaftRequest;
+use crate::raft::{Change, Entry, EntryType};
+
+/// A committed entry, with the client that waits for it if it came through this member.
+pub(super) struct Committed {
+    pub entry: Entry,
+    pub waiting: Option<(InternalRaftRequest, oneshot::Sender<Result<Reply, Error>>)>,
+}
+
+/// A question to the machine, asked on its own thread.
+pub(super) type Question = Box<dyn FnOnce(&mut Machine) + Send>;
+
+/// What the applier can be told.
+pub(super) enum Job {
+    Apply(Vec<Committed>),
+    Ask(Question),
+    /// Everything applied by now shall reach the engine; the reply comes when it has.
+    Flush(oneshot::Sender<()>),
+    /// The checkpoint that was on its way is durable.
+    Checkpointed,
+    /// The client wants to know when the compaction at this revision has removed its rows.
+    AwaitCompaction { revision: i64, reply: oneshot::Sender<()> },
+    /// Compactions must not delete rows while a defragmentation copies them.
+    HoldCompaction(bool),
+    Stop,
+}
+
+/// What the applier is given at its start.
+pub(super) struct Parts {
+    pub machine: Machine,
+    pub jobs: Receiver<Job>,
+    pub driver: Sender<Input>,
+    pub checkpointer: Sender<checkpointer::Job>,
+    pub watches: Sender<watches::Input>,
+    pub deadlines: Arc<Mutex<Deadlines>>,
+    pub progress: Arc<Progress>,
+    pub metrics: Arc<Metrics>,
+    pub warning: Duration,
+    pub clock: super::Clock,
+    pub compaction: compaction::Pace,
+}
+
+/// Starts the thread. It ends on [`Job::Stop`], after a last checkpoint.
+pub(super) fn start(parts: Parts) -> thread::JoinHandle<()> {
+    thread::Builder::new()
+        .name("applier".into())
+        .spawn(move || {
+            let compaction = compaction::Progress::new(parts.compaction);
+            let mut applier = Applier {
+                parts,
+                compaction,
+                in_flight: None,
+                flushes: Vec::new(),
+                dirty: false,
+                last_checkpoint: Instant::now(),
+            };
+            if let Err(fault) = applier.run() {
+                fatal(&fault);
+            }
+        })
+        .expect("the process may start threads")
+}
+
+struct Applier {
+    parts: Parts,
+    compaction: compaction::Progress,
+    /// Who waits for the checkpoint that is on its way.
+    in_flight: Option<Vec<oneshot::Sender<()>>>,
+    /// Who waits for the next one.
+    flushes: Vec<oneshot::Sender<()>>,
+    /// Whether anything changed since the last checkpoint began.
+    dirty: bool,
+    last_checkpoint: Instant,
+}
+
+impl Applier {
+    fn run(&mut self) -> Result<(), Fault> {
+        loop {
+            match self.parts.jobs.recv_timeout(self.patience()) {
+                Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => return self.finish(),
+                Ok(job) => self.take(job)?,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            self.compaction.step(&mut self.parts.machine)?;
+            self.maybe_checkpoint();
+        }
+    }
+
+    /// How long to wait for a job before the next piece of housekeeping is due.
+    fn patience(&self) -> Duration {
+        if let Some(pause) = self.compaction.due_in() {
+            return pause;
+        }
+        if self.dirty && self.in_flight.is_none() {
+            limits::CHECKPOINT_INTERVAL.saturating_sub(self.last_checkpoint.elapsed())
+        } else {
+            limits::CHECKPOINT_INTERVAL
+        }
+    }
+
+    fn take(&mut self, job: Job) -> Result<(), Fault> {
+        match job {
+            Job::Apply(entries) => self.apply(entries)?,
+            Job::Ask(question) => question(&mut self.parts.machine),
+            Job::Flush(reply) => self.flushes.push(reply),
+            Job::Checkpointed => {
+                for waiter in self.in_flight.take().into_iter().flatten() {
+                    let _ = waiter.send(());
+                }
+            }
+            Job::AwaitCompaction { revision, reply } => self.compaction.wait(revision, reply),
+            Job::HoldCompaction(hold) => self.compaction.hold(hold),
+            Job::Stop => unreachable!("the loop ends on stop"),
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, entries: Vec<Committed>) -> Result<(), Fault> {
+        let started = Instant::now();
+        let Some(last) = entries.last().map(|committed| committed.entry.index) else {
+            return Ok(());
+        };
+        let mut answers = Vec::with_capacity(entries.len());
+        let mut changes = Vec::new();
+        for Committed { entry, waiting } in entries {
+            let (request, reply) = waiting.unzip();
+            let outcome = self.apply_one(entry, request)?;
+            self.note_leases(&outcome.leases);
+            changes.extend(outcome.changes);
+            if let Some(reply) = reply {
+                answers.push((reply, outcome.reply));
+            }
+        }
+        self.parts.machine.store_mut().publish();
+        self.dirty = true;
+        if !changes.is_empty() {
+            // The watch thread is gone only when the node stops.
+            let _ = self.parts.watches.send(watches::Input::Changes(changes));
+        }
+        self.parts.progress.applied.store(last, Ordering::Release);
+        for (reply, answer) in answers {
+            let _ = reply.send(answer);
+        }
+        let _ = self.parts.driver.send(Input::Applied(last));
+        let took = started.elapsed();
+        self.parts.metrics.apply_seconds.observe(took.as_secs_f64());
+        if took > self.parts.warning {
+            self.parts.metrics.slow_applies.inc();
+            tracing::warn!(took_ms = took.as_millis() as u64, "apply request took too long");
+        }
+        Ok(())
+    }
+
+    fn apply_one(
+        &mut self,
+        entry: Entry,
+        request: Option<InternalRaftRequest>,
+    ) -> Result<Outcome, Fault> {
+        let machine = &mut self.parts.machine;
+        // A conf change may be empty too, so the type comes first.
+        if entry.entry_type == EntryType::EntryConfChange as i32 {
+            return self.apply_conf_change(&entry);
+        }
+        if entry.data.is_empty() {
+            machine.advance(entry.index, entry.term);
+            return Ok(Outcome::done());
+        }
+        let request = match request {
+            Some(request) => request,
+            None => InternalRaftRequest::decode(entry.data.clone()).map_err(|error| {
+                Fault::Broken(format!("log entry {} is not a command: {error}", entry.index))
+            })?,
+        };
+        machine.apply(machine::Entry { index: entry.index, term: entry.term, request })
+    }
+
+    fn apply_conf_change(&mut self, entry: &Entry) -> Result<Outcome, Fault> {
+        let change = Change::decode(&entry.data).map_err(|error| {
+            Fault::Broken(format!("log entry {} is not a conf change: {error}", entry.index))
+        })?;
+        let (reply, answer) = crossbeam_channel::bounded(1);
+        let question = Input::ConfChange { index: entry.index, change: change.clone(), reply };
+        let _ = self.parts.driver.send(question);
+        let conf_state = answer.recv().map_err(|_| Fault::Broken("the driver is gone".into()))?;
+        self.parts.machine.apply_conf_change(entry.index, entry.term, &change, &conf_state)
+    }
+
+    fn note_leases(&mut self, effects: &[LeaseEffect]) {
+        if effects.is_empty() {
+            return;
+        }
+        let now = self.parts.clock.now_ms();
+        let mut deadlines = self.parts.deadlines.lock();
+        for effect in effects {
+            match *effect {
+                LeaseEffect::Granted { id, ttl } => {
+                    self.parts.metrics.leases_granted.inc();
+                    deadlines.granted(id, ttl, now);
+                }
+                LeaseEffect::Revoked { id } => {
+                    self.parts.metrics.leases_revoked.inc();
+                    deadlines.revoked(id);
+                }
+                LeaseEffect::Checkpointed { id, remaining_ttl } => {
+                    deadlines.checkpointed(id, remaining_ttl);
+                }
+            }
+        }
+    }
+
+    fn maybe_checkpoint(&mut self) {
+        if self.in_flight.is_some() {
+            return;
+        }
+        let due = self.dirty
+            && (self.last_checkpoint.elapsed() >= limits::CHECKPOINT_INTERVAL
+                || self.parts.machine.store().buffered_bytes() >= limits::CHECKPOINT_BYTES);
+        if due || !self.flushes.is_empty() {
+            self.checkpoint();
+        }
+    }
+
+    fn checkpoint(&mut self) {
+        let machine = &mut self.parts.machine;
+        let checkpoint = Checkpoint {
+            applied: machine.applied(),
+            revision: machine.store().revision(),
+            writes: machine.take_writes(),
+        };
+        let _ = self.parts.checkpointer.send(checkpointer::Job::Commit(checkpoint));
+        self.in_flight = Some(std::mem::take(&mut self.flushes));
+        self.dirty = false;
+        self.last_checkpoint = Instant::now();
+    }
+
+    /// The last checkpoint before the thread ends, so that a restart has nothing to replay.
+    fn finish(&mut self) -> Result<(), Fault> {
+        while self.in_flight.is_some() || self.dirty {
+            if self.in_flight.is_none() {
+                self.checkpoint();
+            }
+            match self.parts.jobs.recv() {
+                Ok(Job::Checkpointed) => self.take(Job::Checkpointed)?,
+                Ok(_) => {}
+                Err(_) => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+}

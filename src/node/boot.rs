@@ -1,0 +1,357 @@
+//! Booting: from a configuration and a directory to a node at work.
+//!
+//! ```text
+//! lock ─▶ inspect ─▶ found or recover ─▶ machine from the engine ─▶ raft from the log ─▶ threads
+//! ```
+//!
+//! What the engine lacks is in the log: raft hands the rest of the log to the applier as if it had
+//! just been committed, and the member is where it was.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::handle::{Handle, Limits, Shared};
+use super::ids::Ids;
+use super::progress::Progress;
+use super::{
+    Clock, Node, Stop, applier, checkpointer, compaction, defrag, driver, duties, log_writer,
+    records, watches,
+};
+use crate::config::{Config, StorageEngine};
+use crate::error::Fault;
+use crate::lease::Deadlines;
+use crate::limits;
+use crate::machine::{Machine, Settings};
+use crate::members::{Member, Members};
+use crate::metrics::Metrics;
+use crate::raft::{self, Boot, Boundary, Core, conf};
+use crate::storage::disk::{Disk, RealDisk};
+use crate::storage::engine::{Engine, Table, Write};
+use crate::storage::layout::{Found, Layout, LayoutError};
+use crate::storage::wal::{self, Wal};
+use crate::storage::{self, keys};
+use crate::version;
+
+/// Why a node does not boot. The text is for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    #[error(
+        "{} is in use by another process (it holds the lock file); stop that process, or give this \
+         one its own --data-dir", .0.display()
+    )]
+    InUse(PathBuf),
+    #[error("cannot use {}: {source}", path.display())]
+    Directory { path: PathBuf, source: io::Error },
+    #[error("{0}")]
+    Config(String),
+    #[error(
+        "{} was written by the {found} engine, but --storage-engine is {wanted}; start with \
+         --storage-engine={found}", dir.display()
+    )]
+    OtherEngine { dir: PathBuf, found: String, wanted: &'static str },
+    #[error("the member stopped before it was ready; see its log")]
+    NotReady,
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+/// An exclusive hold on a data directory, for as long as it lives.
+pub(super) struct DirectoryLock {
+    _file: File,
+}
+
+impl DirectoryLock {
+    fn take(data_dir: &Path) -> Result<Self, BootError> {
+        let fail = |source| BootError::Directory { path: data_dir.to_owned(), source };
+        let path = data_dir.join("lock");
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path)
+            .map_err(fail)?;
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(BootError::InUse(data_dir.to_owned())),
+            Err(error) => Err(fail(error.into())),
+        }
+    }
+}
+
+/// Everything that storage yields.
+struct Recovered {
+    engine: Arc<dyn Engine>,
+    wal: Wal,
+    cluster_id: u64,
+    member_id: u64,
+    hard_state: raft::HardState,
+    entries: Vec<raft::Entry>,
+}
+
+pub(super) fn start(config: Config) -> Result<Node, BootError> {
+    let data_dir = config.data_dir();
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(!config.unsafe_no_fsync));
+    let create = disk.create_dir(&data_dir);
+    create.map_err(|source| BootError::Directory { path: data_dir.clone(), source })?;
+    let lock = DirectoryLock::take(&data_dir)?;
+    let layout = Layout::new(&data_dir, config.wal_dir.as_deref());
+    let engine_name = engine_name(config.storage_engine);
+    let recovered = match layout.inspect(&*disk)? {
+        Found::Nothing => found(&config, &layout, &disk)?,
+        Found::Member { engine } if engine != engine_name => {
+            let (dir, found) = (data_dir, engine);
+            return Err(BootError::OtherEngine { dir, found, wanted: engine_name });
+        }
+        Found::Member { .. } => recover(&config, &layout, &disk)?,
+    };
+    launch(config, layout, disk, recovered, lock)
+}
+
+fn engine_name(kind: StorageEngine) -> &'static str {
+    match kind {
+        StorageEngine::Redb => "redb",
+        StorageEngine::Sled => "sled",
+    }
+}
+
+/// Founds a one-member cluster in an empty directory.
+fn found(config: &Config, layout: &Layout, disk: &Arc<dyn Disk>) -> Result<Recovered, BootError> {
+    let members = Members::founding(&config.initial_cluster, &config.initial_cluster_token);
+    let member = sole_member(config, &members)?;
+    let cluster_id = members.founding_cluster_id();
+    storage::clear(&**disk, layout)?;
+    layout.begin(&**disk)?;
+    let identity = wal::Identity { cluster_id, member_id: member.id };
+    let mut wal = Wal::create(disk.clone(), &layout.wal, identity, wal::Options::default())?;
+    let context = conf::Context {
+        id: member.id,
+        peer_urls: Some(member.peer_urls.clone()),
+        name: member.name.clone(),
+        ..conf::Context::default()
+    };
+    let (hard_state, entries) = conf::bootstrap(vec![(member.id, context.encode())]);
+    let persist = raft::Persist {
+        number: 0,
+        snapshot: None,
+        entries: entries.clone(),
+        hard_state: Some(hard_state.clone()),
+    };
+    records::append(&mut wal, persist)?;
+    wal.sync()?;
+    let engine = storage::create(disk, &layout.state, config.storage_engine)?;
+    engine.commit(&[Write::Put {
+        table: Table::Meta,
+        key: Bytes::from_static(keys::STORAGE_VERSION),
+        value: Bytes::from_static(version::STORAGE.as_bytes()),
+    }])?;
+    layout.complete(&**disk, engine_name(config.storage_engine))?;
+    tracing::info!(
+        member_id = format!("{:x}", member.id),
+        cluster_id = format!("{cluster_id:x}"),
+        "founded a new cluster"
+    );
+    Ok(Recovered { engine, wal, cluster_id, member_id: member.id, hard_state, entries })
+}
+
+/// The member this process is, if it is the only one.
+fn sole_member(config: &Config, members: &Members) -> Result<Member, BootError> {
+    let mut all = members.iter();
+    match (all.next(), all.next()) {
+        (Some(member), None) if member.name == config.name => Ok(member.clone()),
+        (Some(member), None) => Err(BootError::Config(format!(
+            "--initial-cluster names {:?}, but --name is {:?}; this member must be in it",
+            member.name, config.name
+        ))),
+        (None, _) => Err(BootError::Config("--initial-cluster names nobody".into())),
+        (Some(_), Some(_)) => Err(BootError::Config(
+            "--initial-cluster names several members; this version of kvorum runs clusters of one \
+             member only"
+                .into(),
+        )),
+    }
+}
+
+/// Takes up a directory where its member left it.
+fn recover(config: &Config, layout: &Layout, disk: &Arc<dyn Disk>) -> Result<Recovered, BootError> {
+    let (wal, recovered) = Wal::open(disk.clone(), &layout.wal, wal::Options::default())?;
+    let engine = storage::open(disk, &layout.state, config.storage_engine)?;
+    let wal::Identity { cluster_id, member_id } = recovered.identity;
+    Ok(Recovered {
+        engine,
+        wal,
+        cluster_id,
+        member_id,
+        hard_state: recovered.hard_state.map(records::hard_state).unwrap_or_default(),
+        entries: recovered.entries.into_iter().map(records::from_record).collect(),
+    })
+}
+
+/// The raft core over what was recovered.
+fn core(config: &Config, recovered: &mut Recovered, machine: &Machine) -> Result<Core, Fault> {
+    let mut entries = std::mem::take(&mut recovered.entries);
+    // The term of the entry before the first is not on disk; so the first known entry becomes the
+    // boundary, unless the log is whole.
+    let boundary = match entries.first() {
+        Some(first) if first.index > 1 => {
+            let boundary = Boundary { index: first.index, term: first.term };
+            entries.remove(0);
+            boundary
+        }
+        Some(_) | None => Boundary::default(),
+    };
+    let heartbeat_ms = config.heartbeat_interval.as_millis().max(1);
+    Core::new(Boot {
+        id: recovered.member_id,
+        applied: machine.applied().index,
+        hard_state: recovered.hard_state.clone(),
+        conf_state: machine.conf_state().clone(),
+        entries,
+        boundary,
+        seed: rand::random(),
+        election_tick: (config.election_timeout.as_millis() / heartbeat_ms) as usize,
+        heartbeat_tick: 1,
+    })
+}
+
+fn launch(
+    config: Config,
+    layout: Layout,
+    disk: Arc<dyn Disk>,
+    mut recovered: Recovered,
+    lock: DirectoryLock,
+) -> Result<Node, BootError> {
+    let member_id = recovered.member_id;
+    let settings = Settings { member_id, quota_bytes: config.quota_bytes() };
+    let machine = Machine::open(recovered.engine.clone(), settings)?;
+    let core = core(&config, &mut recovered, &machine)?;
+
+    let (driver_inbox, driver_jobs) = crossbeam_channel::bounded(limits::DRIVER_INBOX_MAX);
+    let (log_writer, log_writer_jobs) = crossbeam_channel::unbounded();
+    let (applier, applier_jobs) = crossbeam_channel::unbounded();
+    let (checkpointer, checkpointer_jobs) = crossbeam_channel::unbounded();
+    let (watches, watches_inbox) = crossbeam_channel::unbounded();
+    let (duties_stop, duties_stopping) = crossbeam_channel::bounded(0);
+    let (ready_sender, ready) = watch::channel(false);
+
+    let clock = Clock::start();
+    let metrics = Arc::new(Metrics::new(config.metrics_extensive));
+    let progress = Arc::new(Progress::default());
+    let deadlines = Arc::new(Mutex::new(Deadlines::default()));
+    let reader = machine.reader();
+    let limits = request_limits(&config);
+    let handle = Handle {
+        shared: Arc::new(Shared {
+            cluster_id: recovered.cluster_id,
+            member_id,
+            limits: limits.clone(),
+            ids: Ids::new(member_id),
+            streams: AtomicU64::new(1),
+            clock,
+            progress: progress.clone(),
+            reader: reader.clone(),
+            deadlines: deadlines.clone(),
+            metrics: metrics.clone(),
+            driver: driver_inbox.clone(),
+            applier: applier.clone(),
+            checkpointer: checkpointer.clone(),
+            watches: watches.clone(),
+            defrag: defrag::Recipe {
+                disk,
+                dir: layout.state,
+                kind: config.storage_engine,
+                running: Arc::default(),
+            },
+            ready,
+        }),
+    };
+    let mut threads = vec![
+        log_writer::start(recovered.wal, log_writer_jobs, driver_inbox.clone(), metrics.clone()),
+        checkpointer::start(checkpointer::Parts {
+            engine: recovered.engine,
+            reader: reader.clone(),
+            jobs: checkpointer_jobs,
+            applier: applier.clone(),
+            driver: driver_inbox.clone(),
+            metrics: metrics.clone(),
+        }),
+        applier::start(applier::Parts {
+            machine,
+            jobs: applier_jobs,
+            driver: driver_inbox.clone(),
+            checkpointer: checkpointer.clone(),
+            watches: watches.clone(),
+            deadlines,
+            progress: progress.clone(),
+            metrics: metrics.clone(),
+            warning: config.warning_apply_duration,
+            clock,
+            compaction: compaction::Pace {
+                rows_per_step: config.compaction_batch_limit,
+                pause: config.compaction_sleep_interval,
+            },
+        }),
+        driver::start(driver::Parts {
+            core,
+            member_id,
+            tick: config.heartbeat_interval,
+            catchup_entries: config.snapshot_catchup_entries,
+            inbox: driver_jobs,
+            log_writer,
+            applier: applier.clone(),
+            progress,
+            metrics: metrics.clone(),
+        }),
+        duties::start(duties::Parts {
+            node: handle.clone(),
+            compaction: config.auto_compaction,
+            lease_extension: config.election_timeout,
+            name: config.name,
+            client_urls: config.advertise_client_urls,
+            stop: duties_stopping,
+            ready: ready_sender,
+        }),
+    ];
+    threads.extend(watches::start(watches::Parts {
+        reader,
+        inbox: watches_inbox,
+        outbox: watches.clone(),
+        limits: limits.watch,
+        clock,
+        metrics,
+    }));
+    let stop = Stop {
+        duties: duties_stop,
+        applier,
+        checkpointer,
+        driver: driver_inbox,
+        watches,
+        threads,
+        lock,
+    };
+    Ok(Node { handle, stop })
+}
+
+fn request_limits(config: &Config) -> Limits {
+    Limits {
+        request_bytes_max: config.max_request_bytes,
+        txn_ops_max: config.max_txn_ops,
+        min_lease_ttl: config.min_lease_ttl(),
+        quota_bytes: config.quota_bytes(),
+        request_timeout: config.request_timeout(),
+        unary_warning: config.warning_unary_request_duration,
+        watch: crate::watch::Limits {
+            fragment_bytes: config.max_request_bytes + limits::GRPC_OVERHEAD_BYTES,
+            progress_interval_ms: config.watch_progress_notify_interval.as_millis() as u64,
+            ..crate::watch::Limits::default()
+        },
+    }
+}

@@ -1,0 +1,306 @@
+//! The driver: the one thread that owns the raft core.
+//!
+//! ```text
+//!  clients ──propose, read──▶ ┌────────┐ ──writes──▶ log writer ──persisted──▶ back here
+//!  clock ────tick───────────▶ │ driver │
+//!  applier ──applied────────▶ └────────┘ ──committed──▶ applier
+//! ```
+//!
+//! Each turn takes everything that waits in the inbox, offers all proposals to raft as one batch,
+//! and hands out the work that follows. The driver never waits for the disk or the state machine.
+//!
+//! Invariants:
+//! - Channels out of here are unbounded, so that the driver cannot block; what bounds them is that
+//!   proposals are refused while too much is uncommitted or unapplied.
+//! - A proposal waits under the index raft gave it. If another term's entry is committed there, it
+//!   is lost and its client is told to ask again.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use tokio::sync::oneshot;
+
+use super::applier::{self, Committed};
+use super::log_writer;
+use super::progress::Progress;
+use super::fatal;
+use crate::error::{Error, Fault};
+use crate::limits;
+use crate::machine::Reply;
+use crate::metrics::Metrics;
+use crate::pb::InternalRaftRequest;
+use crate::raft::{Change, ConfState, Core, Entry, Proposed, Refusal, Role, Work};
+
+/// A command on its way through the log, with whoever waits for it.
+pub(super) struct Proposal {
+    /// The encoded request, as the log keeps it.
+    pub payload: Bytes,
+    /// The same request, so that the member that proposed it need not decode it.
+    pub request: InternalRaftRequest,
+    pub reply: oneshot::Sender<Result<Reply, Error>>,
+    pub deadline: Instant,
+}
+
+/// What the driver can be told.
+pub(super) enum Input {
+    Propose(Proposal),
+    /// The log writer made everything up to this write durable.
+    Persisted(u64),
+    /// The applier applied everything up to this index.
+    Applied(u64),
+    /// The applier reached a configuration change and needs the configuration it makes.
+    ConfChange { index: u64, change: Change, reply: Sender<ConfState> },
+    /// Everything up to this index is in the engine, durably.
+    Checkpointed(u64),
+    /// A reader waits until applied state shows everything acknowledged before now.
+    Read(oneshot::Sender<Result<(), Error>>),
+    Stop,
+}
+
+/// A proposal in the log, waiting for its commit.
+struct Waiting {
+    index: u64,
+    term: u64,
+    deadline: Instant,
+    request: InternalRaftRequest,
+    reply: oneshot::Sender<Result<Reply, Error>>,
+}
+
+/// What the driver is given at its start.
+pub(super) struct Parts {
+    pub core: Core,
+    pub member_id: u64,
+    pub tick: Duration,
+    pub catchup_entries: u64,
+    pub inbox: Receiver<Input>,
+    pub log_writer: Sender<log_writer::Job>,
+    pub applier: Sender<applier::Job>,
+    pub progress: Arc<Progress>,
+    pub metrics: Arc<Metrics>,
+}
+
+/// Starts the thread. It ends on [`Input::Stop`].
+pub(super) fn start(parts: Parts) -> thread::JoinHandle<()> {
+    thread::Builder::new()
+        .name("driver".into())
+        .spawn(move || {
+            let driver = Driver { parts, waiting: VecDeque::new(), reads: Vec::new(), opening: None };
+            if let Err(fault) = driver.run() {
+                fatal(&fault);
+            }
+        })
+        .expect("the process may start threads")
+}
+
+struct Driver {
+    parts: Parts,
+    /// Proposals in the log, by index.
+    waiting: VecDeque<Waiting>,
+    /// Readers that came before this member knew itself to lead.
+    reads: Vec<oneshot::Sender<Result<(), Error>>>,
+    /// As a new leader: the last index of the log it took over. Reads open when it is applied.
+    opening: Option<u64>,
+}
+
+impl Driver {
+    fn run(mut self) -> Result<(), Fault> {
+        // The founder of a one-member cluster need not wait for an election timeout.
+        let _ = self.parts.core.campaign();
+        self.work()?;
+        let mut next_tick = Instant::now() + self.parts.tick;
+        let mut proposals = Vec::new();
+        loop {
+            match self.parts.inbox.recv_deadline(next_tick) {
+                Ok(input) => {
+                    let mut bytes = 0;
+                    let mut next = Some(input);
+                    while let Some(input) = next {
+                        if let Input::Propose(proposal) = input {
+                            bytes += proposal.payload.len();
+                            proposals.push(proposal);
+                        } else if self.take(input)?.is_stop() {
+                            return Ok(());
+                        }
+                        let full = bytes >= limits::PROPOSAL_BATCH_BYTES_MAX
+                            || proposals.len() >= limits::PROPOSAL_BATCH_MAX;
+                        next = if full { None } else { self.parts.inbox.try_recv().ok() };
+                    }
+                    self.propose(&mut proposals);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+            let now = Instant::now();
+            if now >= next_tick {
+                self.parts.core.tick();
+                self.expire(now);
+                next_tick = (next_tick + self.parts.tick).max(now);
+            }
+            self.work()?;
+        }
+    }
+
+    fn take(&mut self, input: Input) -> Result<Next, Fault> {
+        match input {
+            Input::Propose(_) => unreachable!("proposals are gathered by the caller"),
+            Input::Persisted(number) => self.parts.core.on_persisted(number),
+            Input::Applied(index) => self.applied(index),
+            Input::ConfChange { index, change, reply } => {
+                let applied = self.parts.core.apply_conf_change(index, &change)?;
+                // The applier waits for this; it is gone only when the node stops.
+                let _ = reply.send(applied.conf_state);
+            }
+            Input::Checkpointed(index) => {
+                let keep = index.saturating_sub(self.parts.catchup_entries);
+                self.parts.core.compact(keep);
+                let _ = self.parts.log_writer.send(log_writer::Job::Release(keep));
+            }
+            Input::Read(reply) => self.reads.push(reply),
+            Input::Stop => return Ok(Next::Stop),
+        }
+        Ok(Next::GoOn)
+    }
+
+    fn applied(&mut self, index: u64) {
+        self.parts.core.on_applied(index);
+        if self.opening.is_some_and(|opening| index >= opening) {
+            self.opening = None;
+            self.parts.progress.read_open.store(true, Ordering::Release);
+        }
+        if self.parts.progress.read_open.load(Ordering::Acquire) {
+            for reader in self.reads.drain(..) {
+                let _ = reader.send(Ok(()));
+            }
+        }
+    }
+
+    /// Offers all proposals to raft as one batch.
+    fn propose(&mut self, proposals: &mut Vec<Proposal>) {
+        if proposals.is_empty() {
+            return;
+        }
+        let payloads = proposals.iter().map(|proposal| proposal.payload.clone()).collect();
+        match self.parts.core.propose(payloads) {
+            Ok(Proposed::Appended { first, term }) => {
+                for (index, proposal) in (first..).zip(proposals.drain(..)) {
+                    let Proposal { request, reply, deadline, .. } = proposal;
+                    self.waiting.push_back(Waiting { index, term, deadline, request, reply });
+                }
+            }
+            Ok(Proposed::Forwarded { .. }) => {
+                unreachable!("a single member has nobody to forward to")
+            }
+            Err(refusal) => {
+                let error = client_error(&refusal);
+                self.parts.metrics.proposals_failed.inc_by(proposals.len() as u64);
+                for proposal in proposals.drain(..) {
+                    let _ = proposal.reply.send(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    /// Does everything raft wants done by now.
+    fn work(&mut self) -> Result<(), Fault> {
+        while let Some(work) = self.parts.core.work() {
+            self.hand_out(work);
+        }
+        self.parts.progress.pending.store(self.waiting.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn hand_out(&mut self, work: Work) {
+        assert!(work.messages.is_empty(), "a single member has nobody to write to");
+        if let Some(persist) = work.persist {
+            let _ = self.parts.log_writer.send(log_writer::Job::Write(persist));
+        }
+        if let Some(standing) = work.standing {
+            let progress = &self.parts.progress;
+            let leads = standing.role == Role::Leader;
+            if progress.leader.swap(standing.leader, Ordering::AcqRel) != standing.leader
+                && standing.leader != 0
+            {
+                self.parts.metrics.leader_changes.inc();
+            }
+            progress.term.store(standing.term, Ordering::Release);
+            self.opening = leads.then(|| self.parts.core.last_index());
+            progress.read_open.store(false, Ordering::Release);
+            tracing::info!(role = ?standing.role, term = standing.term, "raft role changed");
+        }
+        if !work.committed.is_empty() {
+            let committed = work.committed.into_iter().map(|entry| self.claim(entry)).collect();
+            let _ = self.parts.applier.send(applier::Job::Apply(committed));
+        }
+    }
+
+    /// Joins a committed entry with the proposal that waits for it.
+    fn claim(&mut self, entry: Entry) -> Committed {
+        self.parts.progress.committed.store(entry.index, Ordering::Release);
+        while self.waiting.front().is_some_and(|waiting| waiting.index < entry.index) {
+            self.lose();
+        }
+        let front = self.waiting.front();
+        if front.is_none_or(|waiting| waiting.index != entry.index) {
+            return Committed { entry, waiting: None };
+        }
+        if front.is_some_and(|waiting| waiting.term != entry.term) {
+            self.lose();
+            return Committed { entry, waiting: None };
+        }
+        let waiting = self.waiting.pop_front().map(|waiting| (waiting.request, waiting.reply));
+        Committed { entry, waiting }
+    }
+
+    fn lose(&mut self) {
+        if let Some(waiting) = self.waiting.pop_front() {
+            self.parts.metrics.proposals_failed.inc();
+            let _ = waiting.reply.send(Err(Error::TimeoutDueToLeaderFail));
+        }
+    }
+
+    /// Tells clients whose time is up. Their entries may still be committed, as etcd's may.
+    fn expire(&mut self, now: Instant) {
+        while self.waiting.front().is_some_and(|waiting| waiting.deadline <= now) {
+            if let Some(waiting) = self.waiting.pop_front() {
+                self.parts.metrics.proposals_failed.inc();
+                let _ = waiting.reply.send(Err(Error::Timeout));
+            }
+        }
+    }
+}
+
+/// Whether the driver's loop goes on.
+#[derive(PartialEq, Eq)]
+enum Next {
+    GoOn,
+    Stop,
+}
+
+impl Next {
+    fn is_stop(&self) -> bool {
+        *self == Next::Stop
+    }
+}
+
+/// What a client is told when raft does not take its proposal.
+fn client_error(refusal: &Refusal) -> Error {
+    match refusal {
+        Refusal::Overloaded => Error::RequestTooManyRequests,
+        Refusal::NoLeader | Refusal::TermUncommitted | Refusal::CatchingUp => Error::NoLeader,
+        Refusal::NotLeader { .. } | Refusal::Transferring { .. } => Error::LeaderChanged,
+        Refusal::ConfChangePending
+        | Refusal::RemovesLeader
+        | Refusal::DemotesVoter
+        | Refusal::RemovesLastVoter
+        | Refusal::NotVoter(_)
+        | Refusal::NotMember(_)
+        | Refusal::Removed
+        | Refusal::LogLost { .. }
+        | Refusal::Malformed(_) => Error::Stopped,
+    }
+}

@@ -1,0 +1,221 @@
+//! A leader's duties: what somebody must propose because time has passed.
+//!
+//! Expired leases are revoked, remaining lifetimes checkpointed, old revisions compacted, the
+//! cluster's version and this member's addresses published. Each is a proposal like any client's;
+//! nothing here changes state.
+
+use std::collections::VecDeque;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use tokio::sync::watch;
+
+use super::Handle;
+use crate::config::AutoCompaction;
+use crate::error::Error;
+use crate::pb::internal_raft_request::Command;
+use crate::pb::{
+    CompactionRequest, LeaseCheckpoint, LeaseCheckpointRequest, LeaseRevokeRequest, membershippb,
+};
+use crate::version;
+
+/// How often leases are looked at.
+const TICK: Duration = Duration::from_millis(500);
+/// How often a member that is not ready looks whether it may be.
+const STARTING: Duration = Duration::from_millis(5);
+/// The most leases revoked in one look.
+const EXPIRED_PER_TICK_MAX: usize = 500;
+/// The most lifetimes in one checkpoint.
+const CHECKPOINTS_PER_TICK_MAX: usize = 1000;
+/// How often the revision mode of auto-compaction looks.
+const REVISION_MODE_INTERVAL: Duration = Duration::from_secs(300);
+/// The coarsest sampling of the periodic mode.
+const PERIOD_MAX: Duration = Duration::from_secs(3600);
+/// Samples of the current revision per period.
+const SAMPLES_PER_PERIOD: u32 = 10;
+
+/// What the thread is given at its start.
+pub(super) struct Parts {
+    pub node: Handle,
+    pub compaction: AutoCompaction,
+    /// What a new leader adds to every lease's life.
+    pub lease_extension: Duration,
+    pub name: String,
+    pub client_urls: Vec<String>,
+    pub stop: Receiver<()>,
+    /// Told when the member leads and everybody may know where it is.
+    pub ready: watch::Sender<bool>,
+}
+
+/// Starts the thread. It ends when `stop` closes.
+pub(super) fn start(parts: Parts) -> thread::JoinHandle<()> {
+    thread::Builder::new()
+        .name("duties".into())
+        .spawn(move || {
+            let compactor = Compactor::new(parts.compaction);
+            let mut duties = Duties { parts, compactor, term: 0 };
+            let mut patience = STARTING;
+            while let Err(RecvTimeoutError::Timeout) = duties.parts.stop.recv_timeout(patience) {
+                duties.tick();
+                patience = if *duties.parts.ready.borrow() { TICK } else { STARTING };
+            }
+        })
+        .expect("the process may start threads")
+}
+
+struct Duties {
+    parts: Parts,
+    compactor: Compactor,
+    /// The term in which this member last took up leadership.
+    term: u64,
+}
+
+impl Duties {
+    fn tick(&mut self) {
+        let standing = self.parts.node.progress();
+        if standing.leader != self.parts.node.member_id() {
+            return;
+        }
+        if standing.term != self.term && self.take_up() {
+            self.term = standing.term;
+            let _ = self.parts.ready.send(true);
+        }
+        self.revoke_expired();
+        self.checkpoint_lifetimes();
+        if let Some(revision) = self.compactor.due(Instant::now(), self.parts.node.revision()) {
+            self.compact(revision);
+        }
+    }
+
+    /// What a new leader does once; whether all of it was done.
+    fn take_up(&self) -> bool {
+        let node = &self.parts.node;
+        let attributes = membershippb::Attributes {
+            name: self.parts.name.clone(),
+            client_urls: self.parts.client_urls.clone(),
+        };
+        let publish = Command::ClusterMemberAttrSet(membershippb::ClusterMemberAttrSetRequest {
+            member_id: node.member_id(),
+            member_attributes: Some(attributes),
+        });
+        let agree = Command::ClusterVersionSet(membershippb::ClusterVersionSetRequest {
+            ver: version::CLUSTER.to_owned(),
+        });
+        for command in [publish, agree] {
+            if let Err(error) = node.submit(command).wait() {
+                tracing::warn!(%error, "cannot publish this member yet");
+                return false;
+            }
+        }
+        // Every entry of earlier terms is applied by now, so the book is complete.
+        let Ok(leases) = node.ask(|machine| machine.leases().lifetimes()) else { return false };
+        let extension_ms = self.parts.lease_extension.as_millis() as u64;
+        node.deadlines().lock().promote(leases, node.clock().now_ms(), extension_ms);
+        true
+    }
+
+    fn revoke_expired(&self) {
+        let now = self.parts.node.clock().now_ms();
+        let expired = self.parts.node.deadlines().lock().expired(now, EXPIRED_PER_TICK_MAX);
+        let revokes: Vec<_> = expired
+            .into_iter()
+            .map(|id| (id, self.parts.node.submit(Command::LeaseRevoke(LeaseRevokeRequest { id }))))
+            .collect();
+        for (id, answer) in revokes {
+            match answer.wait() {
+                Ok(_) => self.parts.node.metrics().leases_expired.inc(),
+                // Somebody else revoked it.
+                Err(Error::LeaseNotFound) => {}
+                Err(error) => {
+                    tracing::warn!(lease = format!("{id:x}"), %error, "cannot revoke a lease yet");
+                    self.parts.node.deadlines().lock().retry(id);
+                }
+            }
+        }
+    }
+
+    fn checkpoint_lifetimes(&self) {
+        let now = self.parts.node.clock().now_ms();
+        let due = self.parts.node.deadlines().lock().due_checkpoints(now, CHECKPOINTS_PER_TICK_MAX);
+        if due.is_empty() {
+            return;
+        }
+        let checkpoints = due
+            .into_iter()
+            .map(|(id, remaining_ttl)| LeaseCheckpoint { id, remaining_ttl })
+            .collect();
+        let command = Command::LeaseCheckpoint(LeaseCheckpointRequest { checkpoints });
+        if let Err(error) = self.parts.node.submit(command).wait() {
+            tracing::warn!(%error, "cannot checkpoint lease lifetimes");
+        }
+    }
+
+    fn compact(&self, revision: i64) {
+        let command = Command::Compaction(CompactionRequest { revision, physical: false });
+        match self.parts.node.submit(command).wait() {
+            Ok(_) => tracing::info!(revision, "completed auto compaction"),
+            // A client was quicker.
+            Err(Error::Compacted) => {}
+            Err(error) => tracing::warn!(revision, %error, "cannot compact"),
+        }
+    }
+}
+
+/// Decides when which revision is old enough.
+struct Compactor {
+    mode: AutoCompaction,
+    /// Sampled revisions, oldest first.
+    samples: VecDeque<i64>,
+    next: Option<Instant>,
+    next_compaction: Option<Instant>,
+}
+
+impl Compactor {
+    fn new(mode: AutoCompaction) -> Self {
+        Self { mode, samples: VecDeque::new(), next: None, next_compaction: None }
+    }
+
+    /// The revision to compact now, if one is due.
+    fn due(&mut self, now: Instant, revision: i64) -> Option<i64> {
+        match self.mode {
+            AutoCompaction::Off => None,
+            AutoCompaction::Revision(keep) => {
+                let next = *self.next.get_or_insert(now + REVISION_MODE_INTERVAL);
+                if now < next {
+                    return None;
+                }
+                self.next = Some(now + REVISION_MODE_INTERVAL);
+                Some(revision - keep).filter(|revision| *revision > 0)
+            }
+            AutoCompaction::Periodic(period) => self.periodic(now, revision, period),
+        }
+    }
+
+    /// After the first whole period: the revision one period ago, then again every period or hour.
+    fn periodic(&mut self, now: Instant, revision: i64, period: Duration) -> Option<i64> {
+        let interval = period.min(PERIOD_MAX);
+        let sampling = interval / SAMPLES_PER_PERIOD;
+        if self.next.is_some_and(|next| now < next) {
+            return None;
+        }
+        self.next = Some(now + sampling);
+        let due = *self.next_compaction.get_or_insert(now + period);
+        let kept = (period.as_nanos() / sampling.as_nanos().max(1)) as usize;
+        self.samples.push_back(revision);
+        while self.samples.len() > kept + 1 {
+            self.samples.pop_front();
+        }
+        if now < due {
+            return None;
+        }
+        self.next_compaction = Some(now + interval);
+        self.samples.front().copied()
+    }
+}
+
+/// The command that takes back a lease's remembered remainder after a renewal.
+pub(super) fn forget_remaining(id: i64) -> Command {
+    let checkpoints = vec![LeaseCheckpoint { id, remaining_ttl: 0 }];
+    Command::LeaseCheckpoint(LeaseCheckpointRequest { checkpoints })
+}

@@ -1,0 +1,400 @@
+//! The handle: what edges may ask of a node.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Sender, TrySendError};
+use parking_lot::Mutex;
+use prost::Message as _;
+use tokio::sync::{oneshot, watch};
+
+use super::applier::{self, Job};
+use super::checkpointer;
+use super::driver::{Input, Proposal};
+use super::ids::Ids;
+use super::progress::{Progress, Standing};
+use super::{Clock, defrag, fatal, watches};
+use crate::error::{Error, Failure, Fault};
+use crate::lease::Deadlines;
+use crate::limits;
+use crate::machine::{self, Machine, Reply};
+use crate::metrics::Metrics;
+use crate::mvcc::{HashKv, Reader, View};
+use crate::pb::internal_raft_request::Command;
+use crate::pb::{
+    AlarmRequest, AlarmType, InternalRaftRequest, RequestHeader, ResponseHeader,
+    alarm_request::AlarmAction,
+};
+use crate::storage::engine;
+
+/// What requests are measured against.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    pub request_bytes_max: usize,
+    pub txn_ops_max: usize,
+    pub min_lease_ttl: i64,
+    pub quota_bytes: Option<i64>,
+    pub request_timeout: Duration,
+    pub unary_warning: Duration,
+    pub watch: crate::watch::Limits,
+}
+
+/// How much room the state takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Bytes of the engine's files.
+    pub allocated_bytes: i64,
+    /// Bytes of live rows.
+    pub in_use_bytes: i64,
+    /// The quota, etcd's default if none is set.
+    pub quota_bytes: i64,
+}
+
+/// A node, as everybody but its own threads sees it.
+#[derive(Clone)]
+pub struct Handle {
+    pub(super) shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    pub cluster_id: u64,
+    pub member_id: u64,
+    pub limits: Limits,
+    pub ids: Ids,
+    pub streams: AtomicU64,
+    pub clock: Clock,
+    pub progress: Arc<Progress>,
+    pub reader: Reader,
+    pub deadlines: Arc<Mutex<Deadlines>>,
+    pub metrics: Arc<Metrics>,
+    pub driver: Sender<Input>,
+    pub applier: Sender<Job>,
+    pub checkpointer: Sender<checkpointer::Job>,
+    pub watches: Sender<watches::Input>,
+    pub defrag: defrag::Recipe,
+    /// Turns true when the node is ready to serve.
+    pub ready: watch::Receiver<bool>,
+}
+
+/// The answer to a submitted command.
+pub struct Answer {
+    reply: oneshot::Receiver<Result<Reply, Error>>,
+}
+
+impl Answer {
+    /// Waits on a thread that may block.
+    pub fn wait(self) -> Result<Reply, Error> {
+        self.reply.blocking_recv().unwrap_or(Err(Error::Stopped))
+    }
+}
+
+impl Handle {
+    /// This member's id.
+    pub fn member_id(&self) -> u64 {
+        self.shared.member_id
+    }
+
+    /// The cluster's id.
+    pub fn cluster_id(&self) -> u64 {
+        self.shared.cluster_id
+    }
+
+    /// What requests are measured against.
+    pub fn limits(&self) -> &Limits {
+        &self.shared.limits
+    }
+
+    /// The counters of this member.
+    pub fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
+    }
+
+    /// The clock leases are timed by.
+    pub fn clock(&self) -> Clock {
+        self.shared.clock
+    }
+
+    /// Where consensus stands.
+    pub fn progress(&self) -> Standing {
+        self.shared.progress.read()
+    }
+
+    /// The newest revision readers see.
+    pub fn revision(&self) -> i64 {
+        self.shared.reader.revision()
+    }
+
+    pub(super) fn deadlines(&self) -> &Mutex<Deadlines> {
+        &self.shared.deadlines
+    }
+
+    /// Waits until the member leads and has published itself.
+    pub async fn ready(&self) -> Result<(), super::BootError> {
+        let mut ready = self.shared.ready.clone();
+        ready.wait_for(|ready| *ready).await.map_err(|_| super::BootError::NotReady)?;
+        Ok(())
+    }
+
+    /// A header at the newest revision.
+    pub fn header(&self) -> ResponseHeader {
+        ResponseHeader {
+            cluster_id: self.shared.cluster_id,
+            member_id: self.shared.member_id,
+            revision: self.revision(),
+            raft_term: self.shared.progress.term.load(Ordering::Acquire),
+        }
+    }
+
+    /// Fills in what a header that knows its revision lacks.
+    pub fn complete(&self, header: &mut Option<ResponseHeader>) {
+        let revision = match header {
+            Some(header) if header.revision != 0 => header.revision,
+            _ => self.revision(),
+        };
+        *header = Some(ResponseHeader { revision, ..self.header() });
+    }
+
+    /// As [`Handle::complete`], for a header that is there on the last of several messages only.
+    pub fn complete_last(&self, header: &mut Option<ResponseHeader>) {
+        if header.is_some() {
+            self.complete(header);
+        }
+    }
+
+    /// Proposes a command and waits for its answer.
+    pub async fn propose(&self, command: Command) -> Result<Reply, Error> {
+        self.submit(command).reply.await.unwrap_or(Err(Error::Stopped))
+    }
+
+    /// Proposes a command; the answer may be waited for, or not.
+    pub fn submit(&self, command: Command) -> Answer {
+        let (sender, reply) = oneshot::channel();
+        if let Err((error, sender)) = self.try_submit(command, sender) {
+            let _ = sender.send(Err(error));
+        }
+        Answer { reply }
+    }
+
+    #[expect(clippy::type_complexity, reason = "the reply comes back with the refusal")]
+    fn try_submit(
+        &self,
+        command: Command,
+        reply: oneshot::Sender<Result<Reply, Error>>,
+    ) -> Result<(), (Error, oneshot::Sender<Result<Reply, Error>>)> {
+        let standing = self.progress();
+        if standing.committed.saturating_sub(standing.applied) > limits::APPLY_LAG_MAX {
+            return Err((Error::RequestTooManyRequests, reply));
+        }
+        let header = RequestHeader { id: self.shared.ids.request(), ..RequestHeader::default() };
+        let request =
+            InternalRaftRequest { header: Some(header), id: 0, command: Some(command) };
+        let payload = request.encode_to_vec();
+        if payload.len() > self.shared.limits.request_bytes_max {
+            return Err((Error::RequestTooLarge, reply));
+        }
+        let deadline = Instant::now() + self.shared.limits.request_timeout;
+        let proposal = Proposal { payload: payload.into(), request, reply, deadline };
+        self.shared.driver.try_send(Input::Propose(proposal)).map_err(|error| {
+            let (input, error) = match error {
+                TrySendError::Full(input) => (input, Error::RequestTooManyRequests),
+                TrySendError::Disconnected(input) => (input, Error::Stopped),
+            };
+            match input {
+                Input::Propose(proposal) => (error, proposal.reply),
+                _ => unreachable!("a proposal was sent"),
+            }
+        })
+    }
+
+    /// Refuses a command that would take the state over its quota, and raises NOSPACE.
+    pub async fn reserve(&self, command: &Command) -> Result<(), Error> {
+        let Some(quota_bytes) = self.shared.limits.quota_bytes else { return Ok(()) };
+        let cost = machine::cost_bytes(command);
+        if cost == 0 || self.shared.reader.live_bytes() + cost < quota_bytes {
+            return Ok(());
+        }
+        let alarm = AlarmRequest {
+            member_id: self.shared.member_id,
+            action: AlarmAction::Activate as i32,
+            alarm: AlarmType::Nospace as i32,
+        };
+        tracing::warn!(quota_bytes, "the state is at its quota: raising NOSPACE");
+        self.propose(Command::Alarm(alarm)).await?;
+        Err(Error::NoSpace)
+    }
+
+    /// Returns when this member's applied state shows everything acknowledged before the call.
+    ///
+    /// A sole voter that has applied its whole log may answer at once: whatever was acknowledged,
+    /// was applied here first. The driver closes this door with every change of role.
+    pub async fn read_barrier(&self) -> Result<(), Error> {
+        if self.shared.progress.read_open.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let (reply, opened) = oneshot::channel();
+        self.shared.driver.try_send(Input::Read(reply)).map_err(|error| match error {
+            TrySendError::Full(_) => Error::RequestTooManyRequests,
+            TrySendError::Disconnected(_) => Error::Stopped,
+        })?;
+        match tokio::time::timeout(self.shared.limits.request_timeout, opened).await {
+            Ok(answer) => answer.unwrap_or(Err(Error::Stopped)),
+            Err(_) => Err(Error::Timeout),
+        }
+    }
+
+    /// Reads from the newest published state.
+    pub fn read<T>(&self, read: impl FnOnce(&View) -> Result<T, Failure>) -> Result<T, Error> {
+        self.settle(read(&self.shared.reader.view()))
+    }
+
+    /// The newest published rows, for reads that pin what they need themselves.
+    pub fn reader(&self) -> &Reader {
+        &self.shared.reader
+    }
+
+    /// A failed read as a client sees it; a fault stops the process.
+    pub fn settle<T>(&self, read: Result<T, Failure>) -> Result<T, Error> {
+        match read {
+            Ok(value) => Ok(value),
+            Err(Failure::Refused(error)) => Err(error),
+            Err(Failure::Fault(fault)) => fatal(&fault),
+        }
+    }
+
+    /// Asks the machine on its own thread, between two batches.
+    pub async fn inspect<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Machine) -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        let question: applier::Question = Box::new(move |machine| {
+            let _ = reply.send(question(machine));
+        });
+        let _ = self.shared.applier.send(Job::Ask(question));
+        answer.await.map_err(|_| Error::Stopped)
+    }
+
+    /// As [`Handle::inspect`], on a thread that may block.
+    pub(super) fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Machine) -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        let question: applier::Question = Box::new(move |machine| {
+            let _ = reply.send(question(machine));
+        });
+        let _ = self.shared.applier.send(Job::Ask(question));
+        answer.blocking_recv().map_err(|_| Error::Stopped)
+    }
+
+    /// A random lease id.
+    pub fn lease_id(&self) -> i64 {
+        self.shared.ids.lease()
+    }
+
+    /// Renews a lease and returns its time to live, in seconds.
+    pub async fn renew(&self, id: i64) -> Result<i64, Error> {
+        let now = self.shared.clock.now_ms();
+        let renewal = self.shared.deadlines.lock().renew(id, now)?;
+        if renewal.was_checkpointed {
+            // The remembered remainder must not outlive the renewal over a restart.
+            let command = super::duties::forget_remaining(id);
+            self.propose(command).await?;
+        }
+        self.shared.metrics.leases_renewed.inc();
+        Ok(renewal.ttl)
+    }
+
+    /// Whole seconds until a lease expires.
+    pub fn remaining_ttl(&self, id: i64) -> Option<i64> {
+        let now = self.shared.clock.now_ms();
+        self.shared.deadlines.lock().remaining(id, now)
+    }
+
+    /// Opens a watch stream.
+    pub(crate) fn watch(&self) -> super::WatchStream {
+        let shared = &self.shared;
+        super::WatchStream::open(&shared.streams, shared.watches.clone(), &shared.limits.watch)
+    }
+
+    /// Returns when everything applied before the call is in the engine.
+    pub async fn flush(&self) -> Result<(), Error> {
+        let (reply, flushed) = oneshot::channel();
+        let _ = self.shared.applier.send(Job::Flush(reply));
+        flushed.await.map_err(|_| Error::Stopped)
+    }
+
+    /// A view of the engine with everything applied before the call.
+    pub async fn engine_view(&self) -> Result<Box<dyn engine::View>, Error> {
+        self.flush().await?;
+        let view = self.shared.reader.engine().view();
+        self.settle(view.map_err(Failure::Fault))
+    }
+
+    /// Returns when the compaction at `revision` has removed its rows, durably.
+    pub async fn compaction_finished(&self, revision: i64) -> Result<(), Error> {
+        let (reply, finished) = oneshot::channel();
+        let _ = self.shared.applier.send(Job::AwaitCompaction { revision, reply });
+        finished.await.map_err(|_| Error::Stopped)?;
+        self.flush().await
+    }
+
+    /// The hash of the rows as of a revision, 0 for the newest; the same on every member.
+    pub async fn hash_kv(&self, revision: i64) -> Result<HashKv, Error> {
+        let started = Instant::now();
+        let rows = self.engine_view().await?;
+        let reader = self.shared.reader.clone();
+        let hashing = tokio::task::spawn_blocking(move || reader.view().hash_kv(&*rows, revision));
+        let hash = self.settle(hashing.await.map_err(|_| Error::Stopped)?);
+        self.shared.metrics.mvcc_hash_rev_seconds.observe(started.elapsed().as_secs_f64());
+        hash
+    }
+
+    /// The hash of everything, tables and all.
+    pub async fn hash(&self) -> Result<u32, Error> {
+        let rows = self.engine_view().await?;
+        let hashing = tokio::task::spawn_blocking(move || crate::storage::hash(&*rows));
+        self.settle(hashing.await.map_err(|_| Error::Stopped)?.map_err(Failure::Fault))
+    }
+
+    /// Rewrites the engine's files without what they no longer need, while requests go on.
+    pub async fn defragment(&self) -> Result<(), Error> {
+        defrag::run(self).await
+    }
+
+    /// How much room the state takes.
+    pub fn sizes(&self) -> Result<Sizes, Error> {
+        let size = self.shared.reader.engine().size_bytes().map_err(Failure::Fault);
+        Ok(Sizes {
+            allocated_bytes: self.settle(size)? as i64,
+            in_use_bytes: self.shared.reader.live_bytes(),
+            quota_bytes: self.shared.limits.quota_bytes.unwrap_or(limits::QUOTA_BYTES),
+        })
+    }
+
+    /// Sets the gauges that mirror state.
+    pub fn refresh_metrics(&self) {
+        let (metrics, standing) = (self.metrics(), self.progress());
+        metrics.has_leader.set(i64::from(standing.leader != 0));
+        metrics.is_leader.set(i64::from(standing.leader == self.member_id()));
+        metrics.proposals_committed.set(standing.committed as i64);
+        metrics.proposals_applied.set(standing.applied as i64);
+        metrics
+            .proposals_pending
+            .set(self.shared.progress.pending.load(Ordering::Relaxed) as i64);
+        let view = self.shared.reader.view();
+        metrics.mvcc_revision.set(view.revision());
+        metrics.mvcc_compact_revision.set(view.compact_revision());
+        metrics.mvcc_keys.set(view.keys());
+        if let Ok(sizes) = self.sizes() {
+            metrics.db_total_bytes.set(sizes.allocated_bytes);
+            metrics.db_in_use_bytes.set(sizes.in_use_bytes);
+            metrics.quota_bytes.set(sizes.quota_bytes as f64);
+        }
+    }
+
+    pub(super) fn fault(&self, fault: &Fault) -> ! {
+        fatal(fault)
+    }
+}

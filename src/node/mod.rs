@@ -1,0 +1,102 @@
+//! The driver of a member: threads, clock, waiters, leader duties.
+//!
+//! Below this floor everything is a pure function of its inputs; here is what feeds those functions
+//! and does what they say.
+//!
+//! | thread | owns | waits for |
+//! |---|---|---|
+//! | driver | the raft core | proposals, ticks, completions |
+//! | log-writer | the write-ahead log | entries to sync |
+//! | applier | the state machine | committed entries |
+//! | checkpointer | the right to commit to the engine | applied rows |
+//! | watch, watch-history | the watch hub; nothing | changes and requests; catch-up jobs |
+//! | duties | nothing | time |
+//!
+//! Everybody else holds a [`Handle`].
+
+mod applier;
+mod boot;
+mod checkpointer;
+mod clock;
+mod compaction;
+mod defrag;
+mod driver;
+mod duties;
+mod handle;
+mod ids;
+mod log_writer;
+mod progress;
+mod records;
+mod watches;
+
+use std::thread;
+
+use crossbeam_channel::Sender;
+
+use crate::config::Config;
+use crate::error::Fault;
+
+pub use boot::BootError;
+pub use clock::Clock;
+pub use handle::{Answer, Handle, Limits, Sizes};
+pub use progress::Standing;
+pub(crate) use watches::{Requests as WatchRequests, Stream as WatchStream};
+
+/// A member at work, without its listeners.
+pub struct Node {
+    handle: Handle,
+    stop: Stop,
+}
+
+/// Everything it takes to stop the threads, in order.
+struct Stop {
+    duties: Sender<()>,
+    applier: Sender<applier::Job>,
+    checkpointer: Sender<checkpointer::Job>,
+    driver: Sender<driver::Input>,
+    watches: Sender<watches::Input>,
+    threads: Vec<thread::JoinHandle<()>>,
+    /// Held until the last byte is written: no second process on the same directory.
+    lock: boot::DirectoryLock,
+}
+
+impl Node {
+    /// Opens or founds the data directory and starts the threads.
+    pub fn start(config: Config) -> Result<Self, BootError> {
+        boot::start(config)
+    }
+
+    /// A handle to the node.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Stops the threads after a last checkpoint, and lets the directory go.
+    pub fn stop(self) {
+        let Stop { duties, applier, checkpointer, driver, watches, threads, lock } = self.stop;
+        drop(duties);
+        // The applier's last checkpoint needs the checkpointer and tells the driver.
+        let _ = applier.send(applier::Job::Stop);
+        let mut rest = Vec::new();
+        for thread in threads {
+            if thread.thread().name() == Some("applier") {
+                let _ = thread.join();
+            } else {
+                rest.push(thread);
+            }
+        }
+        let _ = checkpointer.send(checkpointer::Job::Stop);
+        let _ = driver.send(driver::Input::Stop);
+        let _ = watches.send(watches::Input::Stop);
+        for thread in rest {
+            let _ = thread.join();
+        }
+        drop(lock);
+    }
+}
+
+/// Ends the process over a fault. What is durable stays durable; going on could break a promise.
+fn fatal(fault: &Fault) -> ! {
+    tracing::error!(%fault, "the member cannot go on and stops");
+    std::process::abort();
+}

@@ -1,0 +1,38 @@
+//! What the rest of the process may know of consensus at any moment, without asking a thread.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Numbers the driver and the applier publish and anybody reads.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    pub leader: AtomicU64,
+    pub term: AtomicU64,
+    pub committed: AtomicU64,
+    pub applied: AtomicU64,
+    pub pending: AtomicU64,
+    /// Whether applied state may be read as it is: see [`super::Handle::read_barrier`].
+    pub read_open: AtomicBool,
+}
+
+/// A reading of [`Progress`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// 0 if there is none.
+    pub leader: u64,
+    pub term: u64,
+    pub committed: u64,
+    pub applied: u64,
+}
+
+impl Progress {
+    /// The numbers now. Applied is read first, so that it never exceeds committed.
+    pub fn read(&self) -> Standing {
+        let applied = self.applied.load(Ordering::Acquire);
+        Standing {
+            leader: self.leader.load(Ordering::Acquire),
+            term: self.term.load(Ordering::Acquire),
+            committed: self.committed.load(Ordering::Acquire).max(applied),
+            applied,
+        }
+    }
+}

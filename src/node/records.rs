@@ -1,0 +1,54 @@
+//! Raft's entries and hard state as the write-ahead log keeps them, both ways.
+
+use crate::error::Fault;
+use crate::raft::{Entry, EntryType, HardState, Persist};
+use crate::storage::wal::{self, Wal};
+
+/// Appends a write of raft; the bytes it took.
+pub(super) fn append(wal: &mut Wal, persist: Persist) -> Result<u64, Fault> {
+    assert!(persist.snapshot.is_none(), "a single member receives no snapshot");
+    let entries = persist.entries.into_iter().map(to_record).collect::<Result<Vec<_>, _>>()?;
+    let hard_state = persist.hard_state.map(|state| wal::HardState {
+        term: state.term,
+        vote: state.vote,
+        commit: state.commit,
+    });
+    let batch = wal::Batch { snapshot: None, entries: &entries, hard_state };
+    Ok(wal.append(&batch)?.bytes)
+}
+
+fn to_record(entry: Entry) -> Result<wal::Entry, Fault> {
+    let kind = match EntryType::try_from(entry.entry_type) {
+        Ok(EntryType::EntryNormal) => wal::Kind::Normal,
+        Ok(EntryType::EntryConfChange) => wal::Kind::ConfChange,
+        Ok(EntryType::EntryConfChangeV2) => wal::Kind::ConfChangeV2,
+        Err(_) => {
+            return Err(Fault::Broken(format!(
+                "entry {} has no type numbered {}",
+                entry.index, entry.entry_type
+            )));
+        }
+    };
+    Ok(wal::Entry { term: entry.term, index: entry.index, kind, data: entry.data })
+}
+
+/// An entry as raft knows it.
+pub(super) fn from_record(entry: wal::Entry) -> Entry {
+    let entry_type = match entry.kind {
+        wal::Kind::Normal => EntryType::EntryNormal,
+        wal::Kind::ConfChange => EntryType::EntryConfChange,
+        wal::Kind::ConfChangeV2 => EntryType::EntryConfChangeV2,
+    };
+    Entry {
+        entry_type: entry_type as i32,
+        term: entry.term,
+        index: entry.index,
+        data: entry.data,
+        ..Entry::default()
+    }
+}
+
+/// The hard state as raft knows it.
+pub(super) fn hard_state(state: wal::HardState) -> HardState {
+    HardState { term: state.term, vote: state.vote, commit: state.commit }
+}

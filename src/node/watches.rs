@@ -1,0 +1,299 @@
+//! The watch thread: the one owner of the hub, between the applier and the streams.
+//!
+//! ```text
+//! applier ──changes──▶ ┌─────┐ ──deliveries──▶ a queue per stream ──▶ api::watch
+//! streams ──requests─▶ │ hub │
+//! catch-up ──pages───▶ └─────┘ ──jobs──▶ catch-up thread (reads history)
+//! ```
+//!
+//! Publishing happens here and not on the applier, so a thousand watchers of one key do not stand
+//! between a write and its answer. Queues are unbounded channels, but the hub counts what it put in
+//! and what was taken, and keeps to its budget.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use tokio::sync::mpsc;
+
+use super::{Clock, fatal};
+use crate::error::{Failure, Fault};
+use crate::metrics::Metrics;
+use crate::mvcc::{Changes, Reader};
+use crate::pb::WatchCreateRequest;
+use crate::watch::{Delivery, Hub, Job, Limits, Now, Output, Page, StreamId, Taken, Visit};
+
+/// How long the thread sleeps when nothing is due.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// What the watch thread can be told.
+pub(crate) enum Input {
+    Changes(Vec<Changes>),
+    Compacted(i64),
+    Open { stream: StreamId, queue: mpsc::UnboundedSender<Delivery> },
+    Create { stream: StreamId, request: WatchCreateRequest },
+    Cancel { stream: StreamId, watch_id: i64 },
+    Progress { stream: StreamId },
+    /// The stream's edge has taken this much since it was opened.
+    Taken { stream: StreamId, taken: Taken },
+    Close { stream: StreamId },
+    CaughtUp(Page),
+    /// The server stops: every stream ends.
+    Stop,
+}
+
+/// What the thread is given at its start.
+pub(super) struct Parts {
+    pub reader: Reader,
+    pub inbox: Receiver<Input>,
+    pub outbox: Sender<Input>,
+    pub limits: Limits,
+    pub clock: Clock,
+    pub metrics: Arc<Metrics>,
+}
+
+/// Starts the watch thread and its catch-up thread. They end on [`Input::Stop`].
+pub(super) fn start(parts: Parts) -> Vec<thread::JoinHandle<()>> {
+    let (jobs, queue) = crossbeam_channel::unbounded();
+    let (reader, outbox) = (parts.reader.clone(), parts.outbox.clone());
+    let catch_up = thread::Builder::new()
+        .name("watch-history".into())
+        .spawn(move || catch_up(&reader, &queue, &outbox))
+        .expect("the process may start threads");
+    let watch = thread::Builder::new()
+        .name("watch".into())
+        .spawn(move || {
+            let now = now(&parts.reader);
+            let hub = Hub::new(now, parts.limits.clone());
+            let watches = Watches { parts, hub, queues: HashMap::new(), jobs };
+            if let Err(fault) = watches.run() {
+                fatal(&fault);
+            }
+        })
+        .expect("the process may start threads");
+    vec![watch, catch_up]
+}
+
+fn now(reader: &Reader) -> Now {
+    let view = reader.view();
+    Now { revision: view.revision(), compact_revision: view.compact_revision() }
+}
+
+struct Watches {
+    parts: Parts,
+    hub: Hub,
+    queues: HashMap<StreamId, mpsc::UnboundedSender<Delivery>>,
+    jobs: Sender<Job>,
+}
+
+impl Watches {
+    fn run(mut self) -> Result<(), Fault> {
+        loop {
+            match self.parts.inbox.recv_timeout(self.patience()) {
+                Ok(Input::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                Ok(input) => self.take(input)?,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            self.hub.tick(self.parts.clock.now_ms());
+            self.deliver();
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        let now = self.parts.clock.now_ms();
+        self.hub
+            .next_tick_ms()
+            .map_or(IDLE, |due| Duration::from_millis(due.saturating_sub(now)).min(IDLE))
+    }
+
+    fn take(&mut self, input: Input) -> Result<(), Fault> {
+        match input {
+            Input::Changes(batch) => return self.publish(batch),
+            Input::Compacted(revision) => self.hub.compacted(revision),
+            Input::Open { stream, queue } => {
+                self.queues.insert(stream, queue);
+                self.hub.open(stream, self.parts.clock.now_ms());
+            }
+            Input::Create { stream, request } => {
+                self.hub.create(stream, &request, now(&self.parts.reader));
+            }
+            Input::Cancel { stream, watch_id } => self.hub.cancel(stream, watch_id),
+            Input::Progress { stream } => {
+                self.hub.progress_request(stream, self.parts.reader.revision());
+            }
+            Input::Taken { stream, taken } => self.hub.room(stream, taken),
+            Input::Close { stream } => {
+                self.queues.remove(&stream);
+                self.hub.close(stream);
+            }
+            Input::CaughtUp(page) => self.hub.caught_up(page),
+            Input::Stop => unreachable!("the loop ends on stop"),
+        }
+        self.count();
+        Ok(())
+    }
+
+    fn publish(&mut self, batch: Vec<Changes>) -> Result<(), Fault> {
+        let reader = self.parts.reader.clone();
+        for changes in batch {
+            self.parts.metrics.mvcc_events.inc_by(changes.events.len() as u64);
+            let mut lookup = |change: &crate::mvcc::Change| previous(&reader, change);
+            self.hub.publish(changes, &mut lookup)?;
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self) {
+        for output in self.hub.work() {
+            match output {
+                Output::Send { stream, delivery } => {
+                    if let Some(queue) = self.queues.get(&stream) {
+                        // A closed queue belongs to a stream whose Close is on its way.
+                        let _ = queue.send(delivery);
+                    }
+                }
+                Output::CatchUp(job) => {
+                    let _ = self.jobs.send(job);
+                }
+            }
+        }
+    }
+
+    fn count(&self) {
+        let counts = self.hub.counts();
+        self.parts.metrics.watch_streams.set(counts.streams as i64);
+        self.parts.metrics.watchers.set(counts.watchers as i64);
+        self.parts.metrics.watchers_slow.set(counts.slow as i64);
+    }
+}
+
+/// The row a change replaced; absent when compaction was quicker.
+fn previous(
+    reader: &Reader,
+    change: &crate::mvcc::Change,
+) -> Result<Option<bytes::Bytes>, Fault> {
+    match reader.previous(&change.key, change.revision.main) {
+        Ok(row) => Ok(row),
+        Err(Failure::Refused(_)) => Ok(None),
+        Err(Failure::Fault(fault)) => Err(fault),
+    }
+}
+
+/// Reads history for lagging watchers, one job after the other.
+fn catch_up(reader: &Reader, jobs: &Receiver<Job>, outbox: &Sender<Input>) {
+    while let Ok(job) = jobs.recv() {
+        match page(reader, &job) {
+            Ok(page) => {
+                let _ = outbox.send(Input::CaughtUp(page));
+            }
+            Err(fault) => fatal(&fault),
+        }
+    }
+}
+
+fn page(reader: &Reader, job: &Job) -> Result<Page, Fault> {
+    let view = reader.view();
+    let mut writer = job.page();
+    let mut fault = None;
+    let read = view.history(job.from, view.revision(), &mut |change| {
+        match writer.visit(change.revision.main, &change.key, change.kind) {
+            Visit::Skip => ControlFlow::Continue(()),
+            Visit::Stop => ControlFlow::Break(()),
+            Visit::Take => match writer.take(change, &mut |change| previous(reader, change)) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(error) => {
+                    fault = Some(error);
+                    ControlFlow::Break(())
+                }
+            },
+        }
+    });
+    if let Some(fault) = fault {
+        return Err(fault);
+    }
+    match read {
+        Ok(()) => Ok(writer.finish(view.revision())),
+        Err(Failure::Refused(_)) => Ok(writer.compacted(reader.compact_revision())),
+        Err(Failure::Fault(fault)) => Err(fault),
+    }
+}
+
+/// One watch stream, as its edge holds it. Dropping it closes the stream.
+pub(crate) struct Stream {
+    id: StreamId,
+    inbox: Sender<Input>,
+    queue: mpsc::UnboundedReceiver<Delivery>,
+    taken: Taken,
+    told: Taken,
+    tell_every: Taken,
+}
+
+/// The requesting half of a [`Stream`].
+#[derive(Clone)]
+pub(crate) struct Requests {
+    id: StreamId,
+    inbox: Sender<Input>,
+}
+
+impl Stream {
+    pub(super) fn open(ids: &AtomicU64, inbox: Sender<Input>, limits: &Limits) -> Self {
+        let id = StreamId(ids.fetch_add(1, Ordering::Relaxed));
+        let (sender, queue) = mpsc::unbounded_channel();
+        let _ = inbox.send(Input::Open { stream: id, queue: sender });
+        // The hub learns of room when half of it is there: soon enough to keep a stream busy, and
+        // not with every response.
+        let tell_every = Taken {
+            responses: (limits.stream_responses / 2).max(1) as u64,
+            bytes: (limits.stream_bytes / 2).max(1) as u64,
+        };
+        let (taken, told) = (Taken::default(), Taken::default());
+        Self { id, inbox, queue, taken, told, tell_every }
+    }
+
+    /// The half that takes requests.
+    pub fn requests(&self) -> Requests {
+        Requests { id: self.id, inbox: self.inbox.clone() }
+    }
+
+    /// The next response; `None` when the server stops.
+    pub fn poll_next(
+        &mut self,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Delivery>> {
+        let delivery = std::task::ready!(self.queue.poll_recv(context));
+        if let Some(delivery) = &delivery {
+            self.taken.add(delivery);
+            if self.taken.responses - self.told.responses >= self.tell_every.responses
+                || self.taken.bytes - self.told.bytes >= self.tell_every.bytes
+            {
+                self.told = self.taken;
+                let _ = self.inbox.send(Input::Taken { stream: self.id, taken: self.taken });
+            }
+        }
+        std::task::Poll::Ready(delivery)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let _ = self.inbox.send(Input::Close { stream: self.id });
+    }
+}
+
+impl Requests {
+    pub fn create(&self, request: WatchCreateRequest) {
+        let _ = self.inbox.send(Input::Create { stream: self.id, request });
+    }
+
+    pub fn cancel(&self, watch_id: i64) {
+        let _ = self.inbox.send(Input::Cancel { stream: self.id, watch_id });
+    }
+
+    pub fn progress(&self) {
+        let _ = self.inbox.send(Input::Progress { stream: self.id });
+    }
+}

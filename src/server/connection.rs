@@ -1,0 +1,150 @@
+//! One connection: HTTP/1.1 or HTTP/2, gRPC or plain, until it ends or the server stops.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Response;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use prometheus::IntCounter;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::watch;
+use tonic::body::Body;
+
+use crate::api::Router;
+use crate::config::Config;
+use crate::http::{self as plain, Surface};
+use crate::limits;
+use crate::node::Handle;
+
+/// What connections are told of the configuration.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settings {
+    streams_max: u32,
+    ping_interval: Option<Duration>,
+    ping_timeout: Duration,
+}
+
+impl Settings {
+    pub fn new(config: &Config) -> Self {
+        let interval = config.grpc_keepalive_interval;
+        Self {
+            streams_max: config.max_concurrent_streams,
+            ping_interval: (!interval.is_zero()).then_some(interval),
+            ping_timeout: config.grpc_keepalive_timeout,
+        }
+    }
+}
+
+/// Serves a connection. On shutdown it says so (GOAWAY) and finishes what is under way.
+pub(super) async fn serve<S>(
+    stream: S,
+    router: Router,
+    node: Handle,
+    surface: Surface,
+    settings: Settings,
+    mut stopping: watch::Receiver<bool>,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits::HTTP1_HEADER_TIMEOUT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(settings.streams_max)
+        .initial_stream_window_size(limits::H2_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(limits::H2_CONNECTION_WINDOW_BYTES)
+        .max_header_list_size(limits::H2_HEADER_LIST_BYTES_MAX)
+        .keep_alive_interval(settings.ping_interval)
+        .keep_alive_timeout(settings.ping_timeout);
+    let metrics = node.metrics();
+    let counted = Counted {
+        stream,
+        received: metrics.client_received_bytes.clone(),
+        sent: metrics.client_sent_bytes.clone(),
+    };
+    let (router, node) = (Arc::new(router), Arc::new(node));
+    let service = service_fn(move |request| {
+        let (router, node) = (router.clone(), node.clone());
+        async move {
+            if surface.has_grpc() && Router::is_grpc(&request) {
+                return router.call(request).await;
+            }
+            let response: Response<_> = plain::answer(&node, surface, &request).await;
+            Ok::<_, Infallible>(response.map(Body::new))
+        }
+    });
+    let connection = builder.serve_connection(TokioIo::new(counted), service);
+    tokio::pin!(connection);
+    tokio::select! {
+        served = connection.as_mut() => return served,
+        _ = stopping.wait_for(|stop| *stop) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    connection.await
+}
+
+/// A stream that counts its bytes.
+struct Counted<S> {
+    stream: S,
+    received: IntCounter,
+    sent: IntCounter,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.received.inc_by((buffer.filled().len() - before) as u64);
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
+        if let Poll::Ready(Ok(count)) = &polled {
+            self.sent.inc_by(*count as u64);
+        }
+        polled
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        if let Poll::Ready(Ok(count)) = &polled {
+            self.sent.inc_by(*count as u64);
+        }
+        polled
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

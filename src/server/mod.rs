@@ -1,0 +1,157 @@
+//! The assembly of a member: listeners, workers, node, and the order they start and stop in.
+//!
+//! ```text
+//! bind listeners ─▶ open storage ─▶ start node ─▶ lead, publish ─▶ accept ─▶ ready
+//! stop accepting ─▶ finish requests ─▶ end streams ─▶ stop node (last checkpoint) ─▶ done
+//! ```
+//!
+//! - Listeners are bound first: a taken port fails the start before storage is touched.
+//! - Each worker is a thread with a runtime of its own. An acceptor hands every connection to the
+//!   worker with the fewest, and it stays there: a request never changes threads.
+
+mod connection;
+mod listener;
+mod worker;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread;
+
+use tokio::sync::watch;
+
+use crate::api::Router;
+use crate::config::{Config, Url};
+use crate::http::Surface;
+use crate::node::{self, Handle, Node};
+use crate::tls::{self, TlsError};
+
+use connection::Settings;
+use listener::Listener;
+use worker::Workers;
+
+/// Why a member does not start. The text is for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot listen on {url}: {source}")]
+    Listen { url: String, source: std::io::Error },
+    #[error("{url} asks for TLS, but --cert-file and --key-file are not given")]
+    NoCertificate { url: String },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
+    Node(#[from] node::BootError),
+}
+
+/// A member that has not been started.
+pub struct Server;
+
+/// A member at work. Dropping it stops it without waiting; [`Running::shutdown`] waits.
+pub struct Running {
+    node: Option<Node>,
+    handle: Handle,
+    client_addresses: Vec<SocketAddr>,
+    metrics_addresses: Vec<SocketAddr>,
+    stop: watch::Sender<bool>,
+    acceptor: Option<thread::JoinHandle<()>>,
+    workers: Option<Workers>,
+}
+
+impl Server {
+    /// Starts a member and returns when it serves.
+    pub async fn start(config: Config) -> Result<Running, StartError> {
+        let mut listeners = Vec::new();
+        let split = !config.listen_client_http_urls.is_empty();
+        let clients = if split { Surface::Grpc } else { Surface::Client };
+        bind(&config, &config.listen_client_urls, clients, &mut listeners)?;
+        bind(&config, &config.listen_client_http_urls, Surface::Http, &mut listeners)?;
+        bind(&config, &config.listen_metrics_urls, Surface::Metrics, &mut listeners)?;
+        let addresses = |wanted: fn(Surface) -> bool| -> Vec<SocketAddr> {
+            listeners
+                .iter()
+                .filter(|listener| wanted(listener.surface))
+                .filter_map(|listener| listener.address())
+                .collect()
+        };
+        let client_addresses = addresses(|surface| surface != Surface::Metrics);
+        let metrics_addresses = addresses(|surface| surface == Surface::Metrics);
+
+        let settings = Settings::new(&config);
+        let worker_threads = match config.worker_threads {
+            0 => thread::available_parallelism().map_or(1, |cores| cores.get()),
+            threads => threads,
+        };
+        let node = Node::start(config)?;
+        let handle = node.handle();
+        handle.ready().await?;
+
+        let (stop, stopping) = watch::channel(false);
+        let router = Router::new(handle.clone());
+        let workers =
+            Workers::start(worker_threads, router, handle.clone(), settings, stopping.clone());
+        let acceptor = listener::start(listeners, workers.hands(), stopping);
+        Ok(Running {
+            node: Some(node),
+            handle,
+            client_addresses,
+            metrics_addresses,
+            stop,
+            acceptor: Some(acceptor),
+            workers: Some(workers),
+        })
+    }
+}
+
+fn bind(
+    config: &Config,
+    urls: &[Url],
+    surface: Surface,
+    listeners: &mut Vec<Listener>,
+) -> Result<(), StartError> {
+    for url in urls {
+        let tls = match (&config.client_tls, url.is_tls()) {
+            (_, false) => None,
+            (Some(tls), true) => Some(Arc::new(tls::server_config(tls)?)),
+            (None, true) => return Err(StartError::NoCertificate { url: url.to_string() }),
+        };
+        let bound = Listener::bind(url, surface, tls)
+            .map_err(|source| StartError::Listen { url: url.to_string(), source })?;
+        listeners.push(bound);
+    }
+    Ok(())
+}
+
+impl Running {
+    /// Where clients are served, in the order of the configuration; unix sockets are left out.
+    pub fn client_addresses(&self) -> &[SocketAddr] {
+        &self.client_addresses
+    }
+
+    /// Where metrics and health are served apart.
+    pub fn metrics_addresses(&self) -> &[SocketAddr] {
+        &self.metrics_addresses
+    }
+
+    /// The node behind the listeners.
+    pub fn node(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Stops: no new connections, requests under way finish, streams end, state is checkpointed.
+    pub async fn shutdown(mut self) {
+        let _ = self.stop.send(true);
+        let (acceptor, workers, node) =
+            (self.acceptor.take(), self.workers.take(), self.node.take());
+        let stopping = tokio::task::spawn_blocking(move || {
+            if let Some(acceptor) = acceptor {
+                let _ = acceptor.join();
+            }
+            if let Some(workers) = workers {
+                workers.join();
+            }
+            if let Some(node) = node {
+                node.stop();
+            }
+        });
+        let _ = stopping.await;
+    }
+}
