@@ -2,6 +2,7 @@
 
 pub mod error;
 pub mod limits;
+pub mod mvcc;
 pub mod pb;
 pub mod span;
 pub mod storage;
