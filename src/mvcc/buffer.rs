@@ -26,7 +26,7 @@ use parking_lot::Mutex;
 use super::revision::Revision;
 
 /// Rows per chunk.
-const CHUNK_ROWS: usize = 512;
+const CHUNK_ROWS: usize = if cfg!(test) { 8 } else { 512 };
 /// A chunk takes no further row once its rows hold this many bytes.
 const CHUNK_BYTES: u64 = 1 << 20;
 
