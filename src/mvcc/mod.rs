@@ -1,0 +1,23 @@
+//! The multi-version store of keys.
+
+pub mod buffer;
+mod history;
+pub mod index;
+mod range;
+pub mod reader;
+pub mod revision;
+pub mod row;
+mod rows;
+pub mod state;
+pub mod store;
+pub mod txn;
+
+#[cfg(test)]
+mod tests;
+
+pub use index::Facts;
+pub use reader::{Reader, View};
+pub use revision::Revision;
+pub use state::State;
+pub use store::{Batch, Store};
+pub use txn::{Change, Changes, Kind, WriteTxn};
