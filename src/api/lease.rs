@@ -87,7 +87,7 @@ async fn keep_alive(
 
 impl Lease {
     async fn grant(&self, mut request: LeaseGrantRequest) -> Result<LeaseGrantResponse, Error> {
-        if request.ttl > limits::LEASE_TTL_MAX_SECONDS {
+        if request.ttl > limits::LEASE_TTL_SECONDS_MAX {
             return Err(Error::LeaseTTLTooLarge);
         }
         // Decided before proposing, so that every member stores the same lease.
