@@ -1,7 +1,9 @@
 //! kvorum: an etcd-compatible control-plane datastore.
 
+pub mod bolt;
 pub mod error;
 pub mod limits;
 pub mod pb;
 pub mod span;
 pub mod storage;
+pub mod tool;
