@@ -1,0 +1,16 @@
+//! Offline tools on a snapshot file. They parse no flags and print nothing: `cli` does both.
+//!
+//! In reading order: [`snapshot`] tells what is in a file, [`import`] opens one to be restored,
+//! [`rewrite`] changes its rows on the way, so that a new cluster can live on them.
+
+pub mod import;
+pub mod rewrite;
+pub mod snapshot;
+
+#[cfg(test)]
+mod tests;
+
+/// What an operator can do about an error of a tool, if there is something to say.
+pub fn advice(error: &anyhow::Error) -> Option<&'static str> {
+    error.chain().find_map(|cause| cause.downcast_ref::<crate::bolt::Error>()).map(|e| e.advice())
+}
