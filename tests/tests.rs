@@ -23,4 +23,13 @@ folders! {
     put
     delete
     txn
+    compact
+    watch
+    lease
+    maintenance
+    cluster
+    limits
+    http
+    wire
+    restart
 }

@@ -132,11 +132,16 @@ impl Session {
             "delete" => self.delete(line).await,
             "txn" => self.txn(pb::TxnRequest::default()).await,
             "compact" => self.compact(line).await,
-            "watch" => self.send(stream, watch::create_request(line)?),
-            "cancel" => self.send(stream, watch::cancel_request(line)?),
+            "watch" => self.send(stream, Some(watch::create_request(line)?)),
+            "cancel" => self.send(stream, Some(watch::cancel_request(line)?)),
             "progress" => {
                 line.finish()?;
-                self.send(stream, RequestUnion::ProgressRequest(pb::WatchProgressRequest {}))
+                let request = RequestUnion::ProgressRequest(pb::WatchProgressRequest {});
+                self.send(stream, Some(request))
+            }
+            "watch_nothing" => {
+                line.finish()?;
+                self.send(stream, None)
             }
             "close" => {
                 line.finish()?;
@@ -208,7 +213,7 @@ impl Session {
         Ok(answer.unwrap_or_else(|status| print::status(&status)))
     }
 
-    fn send(&mut self, stream: &str, request: RequestUnion) -> Outcome {
+    fn send(&mut self, stream: &str, request: Option<RequestUnion>) -> Outcome {
         let channel = &self.channel;
         let open = || Stream::open(channel.clone());
         self.streams.entry(stream.to_owned()).or_insert_with(open).send(request)?;
@@ -219,8 +224,9 @@ impl Session {
         self.streams.get_mut(stream).ok_or_else(|| "no such watch stream".into())
     }
 
-    /// `recv [N]`: the next answers of the stream.
+    /// `recv [N] [unordered]`: the next answers of the stream, sorted if their order means nothing.
     async fn receive(&mut self, name: &str, mut line: Line) -> Outcome {
+        let unordered = line.flag("unordered");
         let count = match line.maybe_word() {
             Some(word) => String::from_utf8(word)?.parse()?,
             None => 1,
@@ -230,6 +236,9 @@ impl Session {
         let mut out = Vec::with_capacity(count);
         for _ in 0..count {
             out.push(stream.receive(&mut self.printer).await?);
+        }
+        if unordered {
+            out.sort();
         }
         Ok(out.join("\n"))
     }

@@ -87,7 +87,9 @@ impl Target {
             let reply = http::request(&address, "GET", path, b"");
             reply.is_ok_and(|reply| reply.status == 200 && reply.body.contains(text))
         };
-        while !(answers("/health", "true") && !answers("/version", "not_decided")) {
+        while !(answers("/health?exclude=NOSPACE&exclude=CORRUPT", "true")
+            && !answers("/version", "not_decided"))
+        {
             if let Some(status) = self.child.try_wait()? {
                 return Err(format!("it ended at once, {status}: {}", self.log()).into());
             }

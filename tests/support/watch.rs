@@ -50,10 +50,10 @@ impl Stream {
         Self { requests: Some(requests), answers }
     }
 
-    /// Sends one request.
-    pub fn send(&mut self, request: RequestUnion) -> Outcome<()> {
+    /// Sends one request, be it one that says nothing.
+    pub fn send(&mut self, request_union: Option<RequestUnion>) -> Outcome<()> {
         let requests = self.requests.as_ref().ok_or("the stream is closed")?;
-        requests.send(pb::WatchRequest { request_union: Some(request) })?;
+        requests.send(pb::WatchRequest { request_union })?;
         Ok(())
     }
 
