@@ -1,0 +1,104 @@
+//! The commands about members, and the health service.
+
+use kvorum::pb::etcdserverpb::cluster_client::ClusterClient;
+use kvorum::pb::health::{HealthCheckRequest, HealthListRequest, health_client::HealthClient};
+use kvorum::pb::{self};
+use tonic::transport::Channel;
+
+use super::line::{Line, Outcome};
+use super::print::{self, Printer};
+
+/// Runs `member list [linearizable]`, `member add URL [learner]`, `member remove ID`,
+/// `member update ID URL` or `member promote ID`; an id may be `self`.
+pub async fn run(channel: Channel, printer: &mut Printer, mut line: Line) -> Outcome {
+    let mut client = ClusterClient::new(channel);
+    let action = line.text("what to do")?;
+    let status = match action.as_str() {
+        "list" => {
+            let linearizable = line.flag("linearizable");
+            let response = client.member_list(pb::MemberListRequest { linearizable }).await;
+            response
+                .map(|got| printer.members(got.get_ref().header.as_ref(), &got.get_ref().members))
+        }
+        "add" => {
+            let is_learner = line.flag("learner");
+            let peer_ur_ls = urls(&mut line)?;
+            let response = client.member_add(pb::MemberAddRequest { peer_ur_ls, is_learner }).await;
+            response
+                .map(|got| printer.members(got.get_ref().header.as_ref(), &got.get_ref().members))
+        }
+        "remove" => {
+            let id = id(&mut line, printer)?;
+            let response = client.member_remove(pb::MemberRemoveRequest { id }).await;
+            response
+                .map(|got| printer.members(got.get_ref().header.as_ref(), &got.get_ref().members))
+        }
+        "update" => {
+            let id = id(&mut line, printer)?;
+            let peer_ur_ls = urls(&mut line)?;
+            let response = client.member_update(pb::MemberUpdateRequest { id, peer_ur_ls }).await;
+            response
+                .map(|got| printer.members(got.get_ref().header.as_ref(), &got.get_ref().members))
+        }
+        "promote" => {
+            let id = id(&mut line, printer)?;
+            let response = client.member_promote(pb::MemberPromoteRequest { id }).await;
+            response
+                .map(|got| printer.members(got.get_ref().header.as_ref(), &got.get_ref().members))
+        }
+        other => return Err(format!("a member knows no {other}").into()),
+    };
+    line.finish()?;
+    Ok(status.unwrap_or_else(|status| print::status(&status)))
+}
+
+fn id(line: &mut Line, printer: &Printer) -> Outcome<u64> {
+    let text = line.text("id")?;
+    Ok(if text == "self" { printer.member_id } else { text.parse()? })
+}
+
+/// The rest of the words.
+fn urls(line: &mut Line) -> Outcome<Vec<String>> {
+    let mut urls = Vec::new();
+    while let Some(word) = line.maybe_word() {
+        urls.push(String::from_utf8(word)?);
+    }
+    Ok(urls)
+}
+
+/// Runs `health check [SERVICE]` or `health list`.
+pub async fn health(channel: Channel, mut line: Line) -> Outcome {
+    let mut client = HealthClient::new(channel);
+    let status = match line.text("what to do")?.as_str() {
+        "check" => {
+            let service = String::from_utf8(line.maybe_word().unwrap_or_default())?;
+            let response = client.check(HealthCheckRequest { service }).await;
+            response.map(|got| got.get_ref().status().as_str_name().to_owned())
+        }
+        "list" => client.list(HealthListRequest {}).await.map(|got| {
+            let statuses = got.get_ref().statuses.iter();
+            let mut lines: Vec<String> = statuses
+                .map(|(service, health)| format!("{service:?} {}", health.status().as_str_name()))
+                .collect();
+            lines.sort();
+            lines.join("\n")
+        }),
+        other => return Err(format!("health knows no {other}").into()),
+    };
+    line.finish()?;
+    Ok(status.unwrap_or_else(|status| print::status(&status)))
+}
+
+impl Printer {
+    fn members(&mut self, header: Option<&pb::ResponseHeader>, members: &[pb::Member]) -> String {
+        let mut out = self.header(header);
+        for member in members {
+            out.push_str(&format!("\n  member={}", self.member(member.id)));
+            out.push_str(&format!(" name={:?}", member.name));
+            out.push_str(&format!(" peer={:?}", member.peer_ur_ls));
+            out.push_str(&format!(" client={:?}", member.client_ur_ls));
+            print::flag(&mut out, "learner", member.is_learner);
+        }
+        out
+    }
+}

@@ -1,0 +1,89 @@
+//! HTTP/1.1 by hand: one request, one connection, the answer as it stands.
+
+use std::fmt::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use super::line::{Line, Outcome};
+
+const TIME_MAX: Duration = Duration::from_secs(20);
+
+/// What a script shows of an answer.
+pub struct Reply {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+impl Reply {
+    fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?;
+        Some(&found.1)
+    }
+}
+
+/// Runs `http METHOD PATH [body=TEXT]`.
+pub fn run(address: &str, mut line: Line) -> Outcome {
+    let (method, path) = (line.text("method")?, line.text("path")?);
+    let body = line.named("body").unwrap_or_default();
+    line.finish()?;
+    let reply = request(address, &method, &path, &body)?;
+    let mut out = reply.status.to_string();
+    for name in ["content-type", "allow", "location"] {
+        if let Some(value) = reply.header(name) {
+            write!(out, " {name}={value:?}")?;
+        }
+    }
+    for text in reply.body.lines() {
+        write!(out, "\n  {text}")?;
+    }
+    if !reply.body.is_empty() && !reply.body.ends_with('\n') {
+        out.push_str("\n  (no newline)");
+    }
+    Ok(out)
+}
+
+/// Sends one request and reads until the server closes.
+pub fn request(address: &str, method: &str, path: &str, body: &[u8]) -> Outcome<Reply> {
+    let mut connection = TcpStream::connect(address)?;
+    connection.set_read_timeout(Some(TIME_MAX))?;
+    let length = body.len();
+    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+    if length > 0 {
+        write!(head, "Content-Type: application/json\r\nContent-Length: {length}\r\n")?;
+    }
+    head.push_str("\r\n");
+    connection.write_all(head.as_bytes())?;
+    connection.write_all(body)?;
+    let mut answer = Vec::new();
+    connection.read_to_end(&mut answer)?;
+    parse(&answer)
+}
+
+fn parse(answer: &[u8]) -> Outcome<Reply> {
+    let text = String::from_utf8_lossy(answer);
+    let (head, rest) = text.split_once("\r\n\r\n").ok_or("the answer has no head")?;
+    let mut lines = head.split("\r\n");
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)).ok_or("no status line")?;
+    let headers = lines.filter_map(|line| line.split_once(": "));
+    let headers = headers.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    let mut reply = Reply { status: status.parse()?, headers, body: rest.to_owned() };
+    if reply.header("transfer-encoding") == Some("chunked") {
+        reply.body = dechunk(rest)?;
+    }
+    Ok(reply)
+}
+
+fn dechunk(mut rest: &str) -> Outcome {
+    let mut body = String::new();
+    loop {
+        let (size, tail) = rest.split_once("\r\n").ok_or("a chunk has no size")?;
+        let size = usize::from_str_radix(size, 16)?;
+        if size == 0 {
+            return Ok(body);
+        }
+        body.push_str(tail.get(..size).ok_or("a chunk is cut short")?);
+        rest = tail.get(size + 2..).ok_or("a chunk is cut short")?;
+    }
+}

@@ -1,0 +1,150 @@
+//! The server under the script: a child process, real etcd or kvorum, started with etcd's flags.
+//!
+//! Both are driven from outside, over loopback, and know nothing of each other; so one way of
+//! starting serves both. Every target has its own directory and ports, and dies with its owner.
+
+use std::error::Error;
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::http;
+
+/// How often a start is tried: a port found free may be taken by the time it is listened on.
+const STARTS_MAX: usize = 5;
+const READY_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// A running server.
+pub struct Target {
+    program: PathBuf,
+    flags: Vec<String>,
+    directory: tempfile::TempDir,
+    client_port: u16,
+    peer_port: u16,
+    child: Child,
+}
+
+/// Which server to run the scripts against.
+pub fn program() -> PathBuf {
+    let named = std::env::var_os("RECORD_FROM").or_else(|| std::env::var_os("REPLAY_ON"));
+    named.map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_kvorum")), PathBuf::from)
+}
+
+/// Whether answers are written down instead of compared.
+pub fn recording() -> bool {
+    std::env::var_os("RECORD_FROM").is_some()
+}
+
+impl Target {
+    /// Starts a server with a fresh store and waits until it answers.
+    pub fn start(program: &Path, flags: &[String]) -> Result<Self, Box<dyn Error>> {
+        let mut last = None;
+        for _ in 0..STARTS_MAX {
+            let directory = tempfile::tempdir()?;
+            let (client_port, peer_port) = free_ports()?;
+            let child = spawn(program, flags, directory.path(), client_port, peer_port)?;
+            let (program, flags) = (program.to_owned(), flags.to_owned());
+            let mut target = Self { program, flags, directory, client_port, peer_port, child };
+            match target.wait_until_ready() {
+                Ok(()) => return Ok(target),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.expect("a start was tried"))
+    }
+
+    /// Ends the process, by SIGTERM or SIGKILL, and starts it again over the same directory.
+    pub fn restart(&mut self, signal: Signal) -> Result<(), Box<dyn Error>> {
+        let pid = Pid::from_raw(i32::try_from(self.child.id())?).ok_or("the child has no pid")?;
+        kill_process(pid, signal)?;
+        self.child.wait()?;
+        let directory = self.directory.path();
+        self.child =
+            spawn(&self.program, &self.flags, directory, self.client_port, self.peer_port)?;
+        self.wait_until_ready()
+    }
+
+    /// The address clients use.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.client_port)
+    }
+
+    /// Names the two addresses by what they are for, since the ports differ every time.
+    pub fn mask(&self, text: &str) -> String {
+        text.replace(&self.address(), "CLIENT")
+            .replace(&format!("127.0.0.1:{}", self.peer_port), "PEER")
+    }
+
+    /// Ready is: healthy, and agreed with itself on the cluster's version.
+    fn wait_until_ready(&mut self) -> Result<(), Box<dyn Error>> {
+        let deadline = Instant::now() + READY_TIME_MAX;
+        let address = self.address();
+        let answers = |path: &str, text: &str| {
+            let reply = http::request(&address, "GET", path, b"");
+            reply.is_ok_and(|reply| reply.status == 200 && reply.body.contains(text))
+        };
+        while !(answers("/health?exclude=NOSPACE&exclude=CORRUPT", "true")
+            && !answers("/version", "not_decided"))
+        {
+            if let Some(status) = self.child.try_wait()? {
+                return Err(format!("it ended at once, {status}: {}", self.log()).into());
+            }
+            if Instant::now() > deadline {
+                return Err(format!("it is not ready in time: {}", self.log()).into());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// The end of what the server wrote about itself.
+    pub fn log(&self) -> String {
+        let log = fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(5)..].join("\n")
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        // It may be dead already, and then there is nothing to end.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(
+    program: &Path,
+    flags: &[String],
+    directory: &Path,
+    client_port: u16,
+    peer_port: u16,
+) -> Result<Child, Box<dyn Error>> {
+    let log = File::options().create(true).append(true).open(directory.join("log"))?;
+    let (client, peer) =
+        (format!("http://127.0.0.1:{client_port}"), format!("http://127.0.0.1:{peer_port}"));
+    let child = Command::new(program)
+        .arg("--name=default")
+        .arg(format!("--data-dir={}", directory.join("data").display()))
+        .arg(format!("--listen-client-urls={client}"))
+        .arg(format!("--advertise-client-urls={client}"))
+        .arg(format!("--listen-peer-urls={peer}"))
+        .arg(format!("--initial-advertise-peer-urls={peer}"))
+        .arg(format!("--initial-cluster=default={peer}"))
+        .arg("--log-level=error")
+        .args(flags)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn();
+    child.map_err(|error| format!("cannot start {}: {error}", program.display()).into())
+}
+
+fn free_ports() -> std::io::Result<(u16, u16)> {
+    let (client, peer) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
+    Ok((client.local_addr()?.port(), peer.local_addr()?.port()))
+}

@@ -1,0 +1,35 @@
+//! Integration tests, one binary.
+//!
+//! - `scripts`: one test per folder of `tests/scripts/`, goldens recorded from a real etcd; the
+//!   language and the way to record are explained in [`support`].
+
+mod support;
+
+/// Makes each folder of scripts a test of its own.
+macro_rules! folders {
+    ($($folder:ident)*) => {
+        mod scripts {
+            $(#[test]
+            fn $folder() {
+                crate::support::harness::run_folder(stringify!($folder));
+            })*
+        }
+    };
+}
+
+folders! {
+    range
+    range_stream
+    put
+    delete
+    txn
+    compact
+    watch
+    lease
+    maintenance
+    cluster
+    limits
+    http
+    wire
+    restart
+}
