@@ -22,10 +22,7 @@ func options(list ...clientv3.OpOption) []clientv3.OpOption { return list }
 func furnish(t *testing.T, client *clientv3.Client) {
 	t.Helper()
 	ctx := harness.Context(t)
-	lease, err := client.Lease.Grant(ctx, 600)
-	if err != nil {
-		t.Fatal(err)
-	}
+	lease := grantFixed(t, client, 17)
 	steps := []clientv3.Op{
 		clientv3.OpPut("a", "9"),
 		clientv3.OpPut("b", "8"),
@@ -35,7 +32,7 @@ func furnish(t *testing.T, client *clientv3.Client) {
 		clientv3.OpPut("a", "4"),
 		clientv3.OpPut("b/1", ""),
 		clientv3.OpDelete("c"),
-		clientv3.OpPut("c", "2", clientv3.WithLease(lease.ID)),
+		clientv3.OpPut("c", "2", clientv3.WithLease(lease)),
 		clientv3.OpPut("d\x00\xff", "\x00\x01\xfe"),
 		clientv3.OpPut("a", "1"),
 	}
@@ -44,16 +41,6 @@ func furnish(t *testing.T, client *clientv3.Client) {
 			t.Fatal(err)
 		}
 	}
-}
-
-// leaseless drops the lease: its id is the server's to choose.
-func leaseless(r *clientv3.GetResponse, err error) (*clientv3.GetResponse, error) {
-	if err == nil {
-		for _, kv := range r.Kvs {
-			kv.Lease = 0
-		}
-	}
-	return r, err
 }
 
 func TestRange(t *testing.T) {
@@ -76,7 +63,7 @@ func TestRange(t *testing.T) {
 	} {
 		golden.Section(group.title)
 		for _, one := range group.gets {
-			r, err := leaseless(client.Get(ctx, one.key, one.options...))
+			r, err := client.Get(ctx, one.key, one.options...)
 			golden.Line("%s: %s", one.label, harness.ShowGet(r, err))
 		}
 	}

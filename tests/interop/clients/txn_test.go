@@ -92,7 +92,7 @@ func (s script) txn(label string, cmps []clientv3.Cmp, then, otherwise []clientv
 	s.golden.Line("store: %s", harness.ShowGet(got, err))
 }
 
-func ops(list ...clientv3.Op) []clientv3.Op   { return list }
+func ops(list ...clientv3.Op) []clientv3.Op    { return list }
 func cmps(list ...clientv3.Cmp) []clientv3.Cmp { return list }
 
 func TestTxn(t *testing.T) {

@@ -20,7 +20,7 @@ const (
 	readyLine    = "ready to serve client requests"
 	startTimeout = 60 * time.Second
 	stopTimeout  = 30 * time.Second
-	logTail      = 8 << 10
+	logTail      = 4 << 10
 )
 
 // Options say how a member is started. The zero value is a fresh single member.
