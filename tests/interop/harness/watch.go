@@ -110,6 +110,9 @@ func (w *WatchStream) Next(limit time.Duration) *pb.WatchResponse {
 
 // Settle polls for progress until the server says that everything up to its revision was sent,
 // and returns what was sent before, without the answers to the polls.
+//
+// A watch ended by compaction is cancelled on the way, as clientv3 does: until then etcd keeps it
+// among the watches of the stream, and as one that is behind, and answers no poll.
 func (w *WatchStream) Settle(revision int64, limit time.Duration) []*pb.WatchResponse {
 	w.t.Helper()
 	var seen []*pb.WatchResponse
@@ -125,6 +128,9 @@ func (w *WatchStream) Settle(revision int64, limit time.Duration) []*pb.WatchRes
 				w.t.Fatalf("watch stream ended: %v", w.Err)
 			case !IsProgress(response):
 				seen = append(seen, response)
+				if response.CompactRevision != 0 {
+					w.Cancel(response.WatchId)
+				}
 			case response.WatchId == -1 && response.Header.Revision >= revision:
 				return seen
 			}
