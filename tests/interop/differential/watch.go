@@ -1,0 +1,132 @@
+package differential
+
+import (
+	"fmt"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/proto"
+
+	"kvorum/interop/harness"
+)
+
+const settleTimeout = 30 * time.Second
+
+// watchStream is one Watch stream of one side and what it said since the last check.
+type watchStream struct {
+	stream *harness.WatchStream
+	// start is the latest revision a watch of this stream waits for.
+	start int64
+	// active are the watches that were created and not ended.
+	active map[int64]bool
+	// compacted are those ended by compaction whose cancelling, sent by Settle, etcd still answers;
+	// a server that forgot them at once answers nothing.
+	compacted map[int64]bool
+	seen      []*pb.WatchResponse
+}
+
+func newWatchStream(stream *harness.WatchStream) *watchStream {
+	return &watchStream{stream: stream, active: map[int64]bool{}, compacted: map[int64]bool{}}
+}
+
+// create sends the request and takes everything up to the answer.
+func (w *watchStream) create(request *pb.WatchCreateRequest) *pb.WatchResponse {
+	// The client library would share the message between both sides' streams.
+	w.stream.Create(proto.Clone(request).(*pb.WatchCreateRequest))
+	response := w.until(func(r *pb.WatchResponse) bool { return r.Created })
+	if !response.Canceled {
+		w.active[response.WatchId] = true
+	}
+	return response
+}
+
+// cancel ends an active watch and takes everything up to the answer.
+func (w *watchStream) cancel(id int64) *pb.WatchResponse {
+	w.stream.Cancel(id)
+	delete(w.active, id)
+	return w.until(func(r *pb.WatchResponse) bool { return r.Canceled && r.WatchId == id })
+}
+
+func (w *watchStream) until(wanted func(*pb.WatchResponse) bool) *pb.WatchResponse {
+	for {
+		response := w.stream.Next(settleTimeout)
+		if wanted(response) {
+			return response
+		}
+		w.seen = append(w.seen, response)
+	}
+}
+
+// settle waits until everything up to the revision was said, and takes it.
+func (w *watchStream) settle(revision int64) (said []*pb.WatchResponse) {
+	for _, r := range append(w.seen, w.stream.Settle(revision, settleTimeout)...) {
+		switch {
+		case r.CompactRevision != 0:
+			w.compacted[r.WatchId] = true
+			delete(w.active, r.WatchId)
+		case r.Canceled && w.compacted[r.WatchId]:
+			delete(w.compacted, r.WatchId)
+			continue
+		}
+		said = append(said, r)
+	}
+	w.seen = nil
+	return said
+}
+
+// lines writes what a stream said as one line per watch and revision, so that two servers may
+// batch history differently but not split, merge or reorder what belongs together.
+func lines(responses []*pb.WatchResponse) map[int64][]string {
+	out := map[int64][]string{}
+	for _, r := range responses {
+		if harness.IsProgress(r) {
+			continue
+		}
+		maskHeader(r.Header)
+		id := r.WatchId
+		if len(r.Events) == 0 {
+			out[id] = append(out[id], show(r))
+			continue
+		}
+		for begin := 0; begin < len(r.Events); {
+			revision := r.Events[begin].Kv.ModRevision
+			end := begin
+			for end < len(r.Events) && r.Events[end].Kv.ModRevision == revision {
+				end++
+			}
+			group := &pb.WatchResponse{Events: r.Events[begin:end], Fragment: r.Fragment,
+				CompactRevision: r.CompactRevision, Canceled: r.Canceled}
+			out[id] = append(out[id], fmt.Sprintf("revision %d, header %s: %s", revision,
+				show(r.Header), show(group)))
+			begin = end
+		}
+	}
+	return out
+}
+
+// firstDifference compares what two streams said, watch by watch.
+func firstDifference(a, b []*pb.WatchResponse) string {
+	x, y := lines(a), lines(b)
+	for id := range y {
+		if _, ok := x[id]; !ok {
+			x[id] = nil
+		}
+	}
+	for id, left := range x {
+		right := y[id]
+		for i := range max(len(left), len(right)) {
+			l, r := "nothing", "nothing"
+			if i < len(left) {
+				l = left[i]
+			}
+			if i < len(right) {
+				r = right[i]
+			}
+			if l != r {
+				return fmt.Sprintf("watch %d, item %d of %d and %d\n  under test: %s\n  etcd:       %s",
+					id, i, len(left), len(right), l, r)
+			}
+		}
+	}
+	return ""
+}
