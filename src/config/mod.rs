@@ -58,12 +58,7 @@ pub struct Config {
     pub worker_threads: usize,
 }
 
-/// Which engine holds the state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StorageEngine {
-    Redb,
-    Sled,
-}
+pub use crate::storage::state::Kind as StorageEngine;
 
 /// When old revisions are compacted without anybody asking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

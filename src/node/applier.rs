@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use prost::Message as _;
 use tokio::sync::oneshot;
 
-use super::checkpointer::{self, Checkpoint};
+use super::checkpointer;
 use super::driver::Input;
 use super::progress::Progress;
 use super::{compaction, fatal, watches};
@@ -28,8 +28,10 @@ use crate::lease::Deadlines;
 use crate::limits;
 use crate::machine::{self, LeaseEffect, Machine, Outcome, Reply};
 use crate::metrics::Metrics;
+use crate::mvcc::Reader;
 use crate::pb::InternalRaftRequest;
-use crate::raft::{Change, Entry, EntryType};
+use crate::raft::conf::Change;
+use crate::raft::{Entry, EntryType};
 
 /// A committed entry, with the client that waits for it if it came through this member.
 pub(super) struct Committed {
@@ -58,6 +60,7 @@ pub(super) enum Job {
 /// What the applier is given at its start.
 pub(super) struct Parts {
     pub machine: Machine,
+    pub reader: Reader,
     pub jobs: Receiver<Job>,
     pub driver: Sender<Input>,
     pub checkpointer: Sender<checkpointer::Job>,
@@ -244,7 +247,7 @@ impl Applier {
         }
         let due = self.dirty
             && (self.last_checkpoint.elapsed() >= limits::CHECKPOINT_INTERVAL
-                || self.parts.machine.store().buffered_bytes() >= limits::CHECKPOINT_BYTES);
+                || self.parts.reader.buffered_bytes() >= limits::CHECKPOINT_BYTES);
         if due || !self.flushes.is_empty() {
             self.checkpoint();
         }
@@ -252,11 +255,7 @@ impl Applier {
 
     fn checkpoint(&mut self) {
         let machine = &mut self.parts.machine;
-        let checkpoint = Checkpoint {
-            applied: machine.applied(),
-            revision: machine.store().revision(),
-            writes: machine.take_writes(),
-        };
+        let checkpoint = machine.take_checkpoint();
         let _ = self.parts.checkpointer.send(checkpointer::Job::Commit(checkpoint));
         self.in_flight = Some(std::mem::take(&mut self.flushes));
         self.dirty = false;

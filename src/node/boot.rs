@@ -24,7 +24,7 @@ use super::{
     Clock, Node, Stop, applier, checkpointer, compaction, defrag, driver, duties, log_writer,
     records, watches,
 };
-use crate::config::{Config, StorageEngine};
+use crate::config::Config;
 use crate::error::Fault;
 use crate::lease::Deadlines;
 use crate::limits;
@@ -36,7 +36,8 @@ use crate::storage::disk::{Disk, RealDisk};
 use crate::storage::engine::{Engine, Table, Write};
 use crate::storage::layout::{Found, Layout, LayoutError};
 use crate::storage::wal::{self, Wal};
-use crate::storage::{self, keys};
+use crate::storage::state::Place;
+use crate::storage::keys;
 use crate::version;
 
 /// Why a node does not boot. The text is for the operator.
@@ -99,12 +100,12 @@ struct Recovered {
 
 pub(super) fn start(config: Config) -> Result<Node, BootError> {
     let data_dir = config.data_dir();
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(!config.unsafe_no_fsync));
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk::default());
     let create = disk.create_dir(&data_dir);
     create.map_err(|source| BootError::Directory { path: data_dir.clone(), source })?;
     let lock = DirectoryLock::take(&data_dir)?;
     let layout = Layout::new(&data_dir, config.wal_dir.as_deref());
-    let engine_name = engine_name(config.storage_engine);
+    let engine_name = config.storage_engine.name();
     let recovered = match layout.inspect(&*disk)? {
         Found::Nothing => found(&config, &layout, &disk)?,
         Found::Member { engine } if engine != engine_name => {
@@ -116,19 +117,11 @@ pub(super) fn start(config: Config) -> Result<Node, BootError> {
     launch(config, layout, disk, recovered, lock)
 }
 
-fn engine_name(kind: StorageEngine) -> &'static str {
-    match kind {
-        StorageEngine::Redb => "redb",
-        StorageEngine::Sled => "sled",
-    }
-}
-
 /// Founds a one-member cluster in an empty directory.
 fn found(config: &Config, layout: &Layout, disk: &Arc<dyn Disk>) -> Result<Recovered, BootError> {
     let members = Members::founding(&config.initial_cluster, &config.initial_cluster_token);
     let member = sole_member(config, &members)?;
     let cluster_id = members.founding_cluster_id();
-    storage::clear(&**disk, layout)?;
     layout.begin(&**disk)?;
     let identity = wal::Identity { cluster_id, member_id: member.id };
     let mut wal = Wal::create(disk.clone(), &layout.wal, identity, wal::Options::default())?;
@@ -147,19 +140,28 @@ fn found(config: &Config, layout: &Layout, disk: &Arc<dyn Disk>) -> Result<Recov
     };
     records::append(&mut wal, persist)?;
     wal.sync()?;
-    let engine = storage::create(disk, &layout.state, config.storage_engine)?;
+    let engine = place(config, layout, disk).open()?;
     engine.commit(&[Write::Put {
         table: Table::Meta,
         key: Bytes::from_static(keys::STORAGE_VERSION),
         value: Bytes::from_static(version::STORAGE.as_bytes()),
     }])?;
-    layout.complete(&**disk, engine_name(config.storage_engine))?;
+    layout.complete(&**disk, config.storage_engine.name())?;
     tracing::info!(
         member_id = format!("{:x}", member.id),
         cluster_id = format!("{cluster_id:x}"),
         "founded a new cluster"
     );
     Ok(Recovered { engine, wal, cluster_id, member_id: member.id, hard_state, entries })
+}
+
+fn place(config: &Config, layout: &Layout, disk: &Arc<dyn Disk>) -> Place {
+    Place {
+        disk: disk.clone(),
+        dir: layout.state.clone(),
+        kind: config.storage_engine,
+        cache_bytes: limits::ENGINE_CACHE_BYTES,
+    }
 }
 
 /// The member this process is, if it is the only one.
@@ -183,7 +185,9 @@ fn sole_member(config: &Config, members: &Members) -> Result<Member, BootError> 
 /// Takes up a directory where its member left it.
 fn recover(config: &Config, layout: &Layout, disk: &Arc<dyn Disk>) -> Result<Recovered, BootError> {
     let (wal, recovered) = Wal::open(disk.clone(), &layout.wal, wal::Options::default())?;
-    let engine = storage::open(disk, &layout.state, config.storage_engine)?;
+    let place = place(config, layout, disk);
+    place.tidy()?;
+    let engine = place.open()?;
     let wal::Identity { cluster_id, member_id } = recovered.identity;
     Ok(Recovered {
         engine,
@@ -265,9 +269,7 @@ fn launch(
             checkpointer: checkpointer.clone(),
             watches: watches.clone(),
             defrag: defrag::Recipe {
-                disk,
-                dir: layout.state,
-                kind: config.storage_engine,
+                place: place(&config, &layout, &disk),
                 running: Arc::default(),
             },
             ready,
@@ -285,6 +287,7 @@ fn launch(
         }),
         applier::start(applier::Parts {
             machine,
+            reader: reader.clone(),
             jobs: applier_jobs,
             driver: driver_inbox.clone(),
             checkpointer: checkpointer.clone(),

@@ -16,17 +16,10 @@ use super::defrag::Defrag;
 use super::driver::Input;
 use super::fatal;
 use crate::error::Fault;
-use crate::machine::Applied;
+use crate::machine::Checkpoint;
 use crate::metrics::Metrics;
 use crate::mvcc::Reader;
-use crate::storage::engine::{Engine, Write};
-
-/// Rows and markers that belong together.
-pub(super) struct Checkpoint {
-    pub applied: Applied,
-    pub revision: i64,
-    pub writes: Vec<Write>,
-}
+use crate::storage::engine::Engine;
 
 /// What the checkpointer can be told.
 pub(super) enum Job {
@@ -61,15 +54,15 @@ pub(super) fn start(parts: Parts) -> thread::JoinHandle<()> {
 fn run(mut parts: Parts) -> Result<(), Fault> {
     while let Ok(job) = parts.jobs.recv() {
         match job {
-            Job::Commit(checkpoint) => {
+            Job::Commit(mut checkpoint) => {
                 let started = Instant::now();
-                parts.engine.commit(&checkpoint.writes)?;
+                parts.engine.commit(&checkpoint.writes())?;
                 let took = started.elapsed();
                 parts.metrics.backend_commit_seconds.observe(took.as_secs_f64());
                 // Rows leave memory only now that a view of the engine shows them.
-                parts.reader.checkpointed(checkpoint.revision);
+                parts.reader.checkpointed(checkpoint.revision());
                 let _ = parts.applier.send(applier::Job::Checkpointed);
-                let _ = parts.driver.send(Input::Checkpointed(checkpoint.applied.index));
+                let _ = parts.driver.send(Input::Checkpointed(checkpoint.applied));
             }
             Job::Swap(defrag, reply) => {
                 let swapped = defrag.finish(&*parts.engine);

@@ -9,7 +9,6 @@
 //! Rows of the table `key` are immutable and keyed by revision, so what came since is a suffix.
 //! Requests never wait: reads use the old engine until the swap, writes are in the log and memory.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,18 +16,15 @@ use tokio::sync::oneshot;
 
 use super::applier::Job;
 use super::{Handle, checkpointer};
-use crate::config::StorageEngine;
 use crate::error::{Error, Failure, Fault};
 use crate::storage::defrag::Copy;
 use crate::storage::engine::Engine;
-use crate::storage::{self, disk::Disk};
+use crate::storage::state::Place;
 
 /// How to make an engine like the one in use.
 #[derive(Clone, Debug)]
 pub(super) struct Recipe {
-    pub disk: Arc<dyn Disk>,
-    pub dir: PathBuf,
-    pub kind: StorageEngine,
+    pub place: Place,
     /// One at a time.
     pub running: Arc<tokio::sync::Mutex<()>>,
 }
@@ -44,7 +40,7 @@ impl Defrag {
     pub fn finish(mut self, old: &dyn Engine) -> Result<Arc<dyn Engine>, Fault> {
         self.copy.catch_up(&*old.view()?)?;
         let fresh = self.copy.finish()?;
-        storage::replace_state(&*self.recipe.disk, &self.recipe.dir, self.recipe.kind)?;
+        self.recipe.place.replace()?;
         Ok(fresh)
     }
 }
@@ -81,7 +77,7 @@ async fn copy_and_swap(node: &Handle, recipe: Recipe) -> Result<(), Error> {
 }
 
 fn copy(engine: &dyn Engine, recipe: Recipe) -> Result<Defrag, Fault> {
-    let fresh = storage::create_beside(&recipe.disk, &recipe.dir, recipe.kind)?;
+    let fresh = recipe.place.create_beside()?;
     let mut copy = Copy::start(engine.view()?, fresh)?;
     // The first pass takes long, the second only what came meanwhile.
     copy.run()?;

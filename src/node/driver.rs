@@ -31,10 +31,11 @@ use super::progress::Progress;
 use super::fatal;
 use crate::error::{Error, Fault};
 use crate::limits;
-use crate::machine::Reply;
+use crate::machine::{Applied, Reply};
 use crate::metrics::Metrics;
 use crate::pb::InternalRaftRequest;
-use crate::raft::{Change, ConfState, Core, Entry, Proposed, Refusal, Role, Work};
+use crate::raft::conf::Change;
+use crate::raft::{ConfState, Core, Entry, Proposed, Refusal, Role, Work};
 
 /// A command on its way through the log, with whoever waits for it.
 pub(super) struct Proposal {
@@ -55,8 +56,8 @@ pub(super) enum Input {
     Applied(u64),
     /// The applier reached a configuration change and needs the configuration it makes.
     ConfChange { index: u64, change: Change, reply: Sender<ConfState> },
-    /// Everything up to this index is in the engine, durably.
-    Checkpointed(u64),
+    /// Everything up to here is in the engine, durably.
+    Checkpointed(Applied),
     /// A reader waits until applied state shows everything acknowledged before now.
     Read(oneshot::Sender<Result<(), Error>>),
     Stop,
@@ -155,10 +156,11 @@ impl Driver {
                 // The applier waits for this; it is gone only when the node stops.
                 let _ = reply.send(applied.conf_state);
             }
-            Input::Checkpointed(index) => {
-                let keep = index.saturating_sub(self.parts.catchup_entries);
+            Input::Checkpointed(applied) => {
+                let keep = applied.index.saturating_sub(self.parts.catchup_entries);
                 self.parts.core.compact(keep);
-                let _ = self.parts.log_writer.send(log_writer::Job::Release(keep));
+                let release = log_writer::Job::Release { applied, keep };
+                let _ = self.parts.log_writer.send(release);
             }
             Input::Read(reply) => self.reads.push(reply),
             Input::Stop => return Ok(Next::Stop),

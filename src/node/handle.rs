@@ -354,7 +354,7 @@ impl Handle {
     /// The hash of everything, tables and all.
     pub async fn hash(&self) -> Result<u32, Error> {
         let rows = self.engine_view().await?;
-        let hashing = tokio::task::spawn_blocking(move || crate::storage::hash(&*rows));
+        let hashing = tokio::task::spawn_blocking(move || crate::storage::state::hash(&*rows));
         self.settle(hashing.await.map_err(|_| Error::Stopped)?.map_err(Failure::Fault))
     }
 

@@ -13,9 +13,10 @@ use crossbeam_channel::{Receiver, Sender};
 use super::driver::Input;
 use super::fatal;
 use crate::error::Fault;
+use crate::machine::Applied;
 use crate::metrics::Metrics;
 use crate::raft::Persist;
-use crate::storage::wal::Wal;
+use crate::storage::wal::{Order, Spare, Wal};
 
 /// The most writes one sync covers; bounds what is encoded before the disk starts.
 const WRITES_PER_SYNC_MAX: usize = 256;
@@ -24,8 +25,10 @@ const WRITES_PER_SYNC_MAX: usize = 256;
 pub(super) enum Job {
     /// Make this durable, then report its number.
     Write(Persist),
-    /// Entries up to here are in the engine, durably; their segments may go.
-    Release(u64),
+    /// The engine has come to `applied`, durably; segments with entries up to `keep` may go.
+    Release { applied: Applied, keep: u64 },
+    /// A segment reserved for later.
+    Stock(Spare),
 }
 
 /// Starts the thread. It ends when `jobs` closes.
@@ -64,10 +67,14 @@ impl LogWriter {
             match job {
                 Job::Write(persist) => {
                     last = Some(persist.number);
-                    let bytes = super::records::append(&mut self.wal, persist)?;
-                    self.metrics.wal_write_bytes.add(bytes as i64);
+                    let appended = super::records::append(&mut self.wal, persist)?;
+                    self.metrics.wal_write_bytes.add(appended.bytes as i64);
                 }
-                Job::Release(index) => release = Some(index),
+                Job::Release { applied, keep } => {
+                    super::records::mark(&mut self.wal, applied)?;
+                    release = Some(keep);
+                }
+                Job::Stock(spare) => self.wal.stock(spare)?,
             }
         }
         if let Some(number) = last {

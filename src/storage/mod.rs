@@ -12,3 +12,10 @@
 pub mod disk;
 pub mod engine;
 pub mod keys;
+pub mod layout;
+pub mod mem;
+pub mod redb;
+mod seal;
+pub mod sled;
+pub mod state;
+pub mod wal;

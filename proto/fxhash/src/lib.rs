@@ -5,3 +5,6 @@
 //! the same in every process: no seed, no surprise for the simulator.
 
 pub use rustc_hash::FxHasher;
+
+/// The name sled knows it by; on 64-bit machines, the only ones kvorum runs on, it is the same.
+pub use rustc_hash::FxHasher as FxHasher64;
