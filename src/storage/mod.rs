@@ -12,3 +12,7 @@
 pub mod disk;
 pub mod engine;
 pub mod keys;
+pub mod mem;
+pub mod redb;
+pub mod seal;
+pub mod sled;
