@@ -95,6 +95,22 @@ impl Redb {
         })
     }
 
+    /// Opens an empty engine in the file at `path`, whatever was there before.
+    pub fn open_empty(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Self, Fault> {
+        if disk.exists(path) {
+            disk.remove(path).map_err(|source| Fault::io("clear the way for", path, source))?;
+        }
+        Self::open(disk, path, cache_bytes)
+    }
+
+    /// Gives the engine's file another name, in the place of the file that has it now. Views and
+    /// commits do not notice.
+    pub fn rename(&mut self, disk: &dyn Disk, path: &Path) -> Result<(), Fault> {
+        rename(disk, &self.path, path)?;
+        self.path = path.to_owned();
+        Ok(())
+    }
+
     /// Applies and commits; returns the new [`Engine::used_bytes`].
     fn write(&self, writes: &[Write]) -> Result<u64, ::redb::Error> {
         let mut transaction = self.database.begin_write()?;
@@ -295,8 +311,12 @@ fn create(disk: &dyn Disk, path: &Path) -> Result<(), Fault> {
     let file = disk.create(&unfinished).map_err(io("create"))?;
     let made = database(&file, CACHE_BYTES).and_then(create_tables);
     made.map_err(|error| fault(path, "create", error))?;
-    disk.rename(&unfinished, path).map_err(io("name"))?;
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    rename(disk, &unfinished, path)
+}
+
+fn rename(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(), Fault> {
+    disk.rename(from, to).map_err(|source| Fault::io("name", to, source))?;
+    let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty());
     let parent = parent.unwrap_or(Path::new("."));
     disk.sync_dir(parent).map_err(|source| Fault::io("sync", parent, source))
 }

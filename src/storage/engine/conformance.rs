@@ -15,6 +15,10 @@ use crate::storage::mem::Mem;
 /// A place where an engine can be opened again and again.
 pub trait Rig {
     fn open(&self) -> Box<dyn Engine>;
+    /// How many random histories to try.
+    fn histories(&self) -> u32 {
+        24
+    }
     /// Whether `used_bytes` is exact.
     fn counts_rows(&self) -> bool {
         true
@@ -248,12 +252,12 @@ pub fn scans_100k_rows_in_order(rig: &impl Rig) {
 pub fn commits_large_batches(rig: &impl Rig) {
     let engine = rig.open();
     let key = |row: u32| row.to_be_bytes();
-    let puts: Vec<Write> = (0..40_000).map(|row| put(Table::Key, key(row), [7; 600])).collect();
+    let puts: Vec<Write> = (0..30_000).map(|row| put(Table::Key, key(row), [7; 600])).collect();
     engine.commit(&puts).unwrap();
     drop(engine);
     let engine = rig.open();
-    assert_eq!(rows_of(&*engine.view().unwrap(), Table::Key).len(), 40_000);
-    let deletes: Vec<Write> = (0..40_000).map(|row| delete(Table::Key, key(row))).collect();
+    assert_eq!(rows_of(&*engine.view().unwrap(), Table::Key).len(), 30_000);
+    let deletes: Vec<Write> = (0..30_000).map(|row| delete(Table::Key, key(row))).collect();
     engine.commit(&deletes).unwrap();
     assert_eq!(rows_of(&*engine.view().unwrap(), Table::Key), []);
     if rig.counts_rows() {
@@ -291,8 +295,8 @@ fn any_step() -> impl Strategy<Value = Step> {
 
 pub fn behaves_like_the_model_at_random(rig: &impl Rig) {
     let steps = prop::collection::vec(any_step(), 1..40);
-    let mut runner =
-        TestRunner::new(Config { cases: 24, failure_persistence: None, ..<_>::default() });
+    let cases = rig.histories();
+    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..<_>::default() });
     let run = runner.run(&steps, |steps| {
         let mut engine = rig.open();
         let model = Mem::new();

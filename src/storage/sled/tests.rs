@@ -17,6 +17,10 @@ impl Rig for Directory {
         Box::new(Sled::open(&self.0.path().join("sled"), CACHE_BYTES).unwrap())
     }
 
+    fn histories(&self) -> u32 {
+        8
+    }
+
     fn counts_rows(&self) -> bool {
         false
     }
