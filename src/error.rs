@@ -258,6 +258,12 @@ pub enum Fault {
     /// Bytes on disk are not what was written there.
     #[error("{} is damaged at offset {offset}: {what}. {advice}", path.display())]
     Corrupt { path: PathBuf, offset: u64, what: String, advice: &'static str },
+    /// A row of the state engine is not what was written there, or not what its schema says.
+    #[error(
+        "row {key} of table {table} is damaged: {what}. \
+         Replace this member's data from its peers or a snapshot"
+    )]
+    Row { table: &'static str, key: String, what: &'static str },
     /// The state engine failed.
     #[error("state engine {engine}: {what}")]
     Engine { engine: &'static str, what: String },
@@ -270,6 +276,11 @@ impl Fault {
     /// An IO failure with what was being done and where.
     pub fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         Self::Io { action, path: path.to_owned(), source }
+    }
+
+    /// A damaged row; its key is escaped as Rust escapes bytes.
+    pub fn row(table: &'static str, key: &[u8], what: &'static str) -> Self {
+        Self::Row { table, key: key.escape_ascii().to_string(), what }
     }
 }
 
