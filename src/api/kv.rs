@@ -131,7 +131,7 @@ impl Kv {
         match self.node.propose(Command::Compaction(request)).await? {
             Reply::Compaction(mut response) => {
                 if physical {
-                    self.node.compaction_finished(request.revision).await?;
+                    self.node.compaction_finished().await?;
                 }
                 self.node.complete(&mut response.header);
                 Ok(response)

@@ -6,7 +6,6 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -32,7 +31,7 @@ pub async fn blobs(node: &Handle) -> Result<impl Stream<Item = Item> + use<>, Er
     let node = node.clone();
     tokio::task::spawn_blocking(move || {
         let started = Instant::now();
-        if let Err(fault) = send(&*view, &sender) {
+        if let Err(fault) = send(view, &sender) {
             let refusal = node.settle::<()>(Err(Failure::Fault(fault)));
             if let Err(error) = refusal {
                 let _ = sender.blocking_send(Err(status::status(&error)));
@@ -43,19 +42,17 @@ pub async fn blobs(node: &Handle) -> Result<impl Stream<Item = Item> + use<>, Er
     Ok(ReceiverStream::new(receiver))
 }
 
-fn send(view: &dyn View, queue: &mpsc::Sender<Item>) -> Result<(), Fault> {
-    let mut writer = bolt::Writer::new(view)?;
-    let mut remaining = writer.total_bytes();
-    let mut hash = Sha256::new();
+fn send(view: Box<dyn View>, queue: &mpsc::Sender<Item>) -> Result<(), Fault> {
+    let mut writer = bolt::Writer::plan(view)?;
+    let mut trailer = bolt::trailer::Trailer::default();
     while let Some(blob) = writer.next_chunk()? {
-        hash.update(&blob);
-        remaining -= blob.len() as u64;
-        if queue.blocking_send(Ok(response(blob, remaining))).is_err() {
+        trailer.update(&blob);
+        if queue.blocking_send(Ok(response(blob, writer.remaining_bytes()))).is_err() {
             // The client went away.
             return Ok(());
         }
     }
-    let digest = Bytes::copy_from_slice(&hash.finalize());
+    let digest = Bytes::copy_from_slice(&trailer.finish());
     let _ = queue.blocking_send(Ok(response(digest, 0)));
     Ok(())
 }

@@ -109,7 +109,7 @@ impl Query {
         Self(pairs.collect())
     }
 
-    fn first(&self, name: &str) -> Option<&str> {
+    fn first<'a>(&'a self, name: &'a str) -> Option<&'a str> {
         self.all(name).next()
     }
 

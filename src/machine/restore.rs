@@ -41,7 +41,7 @@ pub(super) fn open(engine: Arc<dyn Engine>, settings: Settings) -> Result<Machin
         None => None,
     };
     drop(view);
-    let store = Store::open(engine, &mut |key, lease| leases.attach(key, lease))?;
+    let store = Store::open(engine)?;
     Ok(Machine {
         settings,
         store,

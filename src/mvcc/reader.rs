@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use parking_lot::Mutex;
 
+use super::hash::Hashes;
 use super::index::{Index, NOW};
 use super::revision::Revision;
 use super::rows::Rows;
@@ -26,6 +28,8 @@ pub struct Published {
 pub struct Shared {
     pub published: ArcSwap<Published>,
     pub rows: Rows,
+    /// Of recent compactions.
+    pub hashes: Mutex<Hashes>,
 }
 
 /// A handle for reading; clone it freely.
@@ -88,6 +92,11 @@ impl Reader {
     /// Bytes of rows that the engine does not hold yet.
     pub fn buffered_bytes(&self) -> u64 {
         self.shared.rows.buffer.bytes()
+    }
+
+    /// Bytes of live rows.
+    pub fn live_bytes(&self) -> i64 {
+        self.buffered_bytes() as i64
     }
 
     /// The engine in use.

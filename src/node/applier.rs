@@ -50,10 +50,8 @@ pub(super) enum Job {
     Flush(oneshot::Sender<()>),
     /// The checkpoint that was on its way is durable.
     Checkpointed,
-    /// The client wants to know when the compaction at this revision has removed its rows.
-    AwaitCompaction { revision: i64, reply: oneshot::Sender<()> },
-    /// Compactions must not delete rows while a defragmentation copies them.
-    HoldCompaction(bool),
+    /// The reply comes when every compaction accepted so far has removed its rows.
+    AwaitCompaction(oneshot::Sender<()>),
     Stop,
 }
 
@@ -114,7 +112,7 @@ impl Applier {
                 Ok(job) => self.take(job)?,
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            self.compaction.step(&mut self.parts.machine)?;
+            self.compaction.step(&mut self.parts.machine);
             self.maybe_checkpoint();
         }
     }
@@ -141,8 +139,7 @@ impl Applier {
                     let _ = waiter.send(());
                 }
             }
-            Job::AwaitCompaction { revision, reply } => self.compaction.wait(revision, reply),
-            Job::HoldCompaction(hold) => self.compaction.hold(hold),
+            Job::AwaitCompaction(reply) => self.compaction.wait(reply),
             Job::Stop => unreachable!("the loop ends on stop"),
         }
         Ok(())
@@ -170,6 +167,7 @@ impl Applier {
             // The watch thread is gone only when the node stops.
             let _ = self.parts.watches.send(watches::Input::Changes(changes));
         }
+        self.begin_compaction();
         self.parts.progress.applied.store(last, Ordering::Release);
         for (reply, answer) in answers {
             let _ = reply.send(answer);
@@ -182,6 +180,23 @@ impl Applier {
             tracing::warn!(took_ms = took.as_millis() as u64, "apply request took too long");
         }
         Ok(())
+    }
+
+    /// Starts what a compaction in the batch entails: watchers hear of it, its hash is computed
+    /// beside, its rows are removed step by step.
+    fn begin_compaction(&mut self) {
+        let Some(job) = self.parts.machine.store_mut().compaction_job() else { return };
+        let compacted = self.parts.reader.compact_revision();
+        let _ = self.parts.watches.send(watches::Input::Compacted(compacted));
+        self.compaction.begin();
+        let hashing = thread::Builder::new().name("compaction-hash".into()).spawn(move || {
+            if let Err(fault) = job.run() {
+                fatal(&fault);
+            }
+        });
+        if let Err(error) = hashing {
+            tracing::warn!(%error, "a compaction goes without its hash");
+        }
     }
 
     fn apply_one(

@@ -21,7 +21,7 @@ use super::handle::{Handle, Limits, Shared};
 use super::ids::Ids;
 use super::progress::Progress;
 use super::{
-    Clock, Node, Stop, applier, checkpointer, compaction, defrag, driver, duties, log_writer,
+    Clock, Node, Stop, applier, checkpointer, compaction, driver, duties, log_writer,
     records, watches,
 };
 use crate::config::Config;
@@ -136,11 +136,11 @@ fn found(config: &Config, layout: &Layout, disk: &Arc<dyn Disk>) -> Result<Recov
         number: 0,
         snapshot: None,
         entries: entries.clone(),
-        hard_state: Some(hard_state.clone()),
+        hard_state: hard_state.clone(),
     };
     records::append(&mut wal, persist)?;
     wal.sync()?;
-    let engine = place(config, layout, disk).open()?;
+    let engine = place(config, layout, disk).create()?;
     engine.commit(&[Write::Put {
         table: Table::Meta,
         key: Bytes::from_static(keys::STORAGE_VERSION),
@@ -184,17 +184,15 @@ fn sole_member(config: &Config, members: &Members) -> Result<Member, BootError> 
 
 /// Takes up a directory where its member left it.
 fn recover(config: &Config, layout: &Layout, disk: &Arc<dyn Disk>) -> Result<Recovered, BootError> {
-    let (wal, recovered) = Wal::open(disk.clone(), &layout.wal, wal::Options::default())?;
-    let place = place(config, layout, disk);
-    place.tidy()?;
-    let engine = place.open()?;
+    let (wal, recovered) = Wal::open(disk.clone(), &layout.wal, None, wal::Options::default())?;
+    let engine = place(config, layout, disk).open()?;
     let wal::Identity { cluster_id, member_id } = recovered.identity;
     Ok(Recovered {
         engine,
         wal,
         cluster_id,
         member_id,
-        hard_state: recovered.hard_state.map(records::hard_state).unwrap_or_default(),
+        hard_state: records::hard_state(recovered.hard_state),
         entries: recovered.entries.into_iter().map(records::from_record).collect(),
     })
 }
@@ -268,17 +266,21 @@ fn launch(
             applier: applier.clone(),
             checkpointer: checkpointer.clone(),
             watches: watches.clone(),
-            defrag: defrag::Recipe {
-                place: place(&config, &layout, &disk),
-                running: Arc::default(),
-            },
             ready,
         }),
     };
     let mut threads = vec![
-        log_writer::start(recovered.wal, log_writer_jobs, driver_inbox.clone(), metrics.clone()),
+        log_writer::start(
+            recovered.wal,
+            log_writer_jobs,
+            log_writer.clone(),
+            driver_inbox.clone(),
+            progress.clone(),
+            metrics.clone(),
+        ),
         checkpointer::start(checkpointer::Parts {
             engine: recovered.engine,
+            place: place(&config, &layout, &disk),
             reader: reader.clone(),
             jobs: checkpointer_jobs,
             applier: applier.clone(),
@@ -308,7 +310,7 @@ fn launch(
             tick: config.heartbeat_interval,
             catchup_entries: config.snapshot_catchup_entries,
             inbox: driver_jobs,
-            log_writer,
+            log_writer: log_writer.clone(),
             applier: applier.clone(),
             progress,
             metrics: metrics.clone(),
@@ -336,6 +338,7 @@ fn launch(
         applier,
         checkpointer,
         driver: driver_inbox,
+        log_writer,
         watches,
         threads,
         lock,

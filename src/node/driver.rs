@@ -230,7 +230,7 @@ impl Driver {
                 self.parts.metrics.leader_changes.inc();
             }
             progress.term.store(standing.term, Ordering::Release);
-            self.opening = leads.then(|| self.parts.core.last_index());
+            self.opening = leads.then(|| self.parts.core.status().last_index);
             progress.read_open.store(false, Ordering::Release);
             tracing::info!(role = ?standing.role, term = standing.term, "raft role changed");
         }
@@ -303,6 +303,7 @@ fn client_error(refusal: &Refusal) -> Error {
         | Refusal::NotMember(_)
         | Refusal::Removed
         | Refusal::LogLost { .. }
+        | Refusal::BadChange(_)
         | Refusal::Malformed(_) => Error::Stopped,
     }
 }

@@ -14,8 +14,8 @@ use super::checkpointer;
 use super::driver::{Input, Proposal};
 use super::ids::Ids;
 use super::progress::{Progress, Standing};
-use super::{Clock, defrag, fatal, watches};
-use crate::error::{Error, Failure, Fault};
+use super::{Clock, fatal, watches};
+use crate::error::{Error, Failure};
 use crate::lease::Deadlines;
 use crate::limits;
 use crate::machine::{self, Machine, Reply};
@@ -72,7 +72,6 @@ pub(super) struct Shared {
     pub applier: Sender<Job>,
     pub checkpointer: Sender<checkpointer::Job>,
     pub watches: Sender<watches::Input>,
-    pub defrag: defrag::Recipe,
     /// Turns true when the node is ready to serve.
     pub ready: watch::Receiver<bool>,
 }
@@ -209,9 +208,10 @@ impl Handle {
 
     /// Refuses a command that would take the state over its quota, and raises NOSPACE.
     pub async fn reserve(&self, command: &Command) -> Result<(), Error> {
-        let Some(quota_bytes) = self.shared.limits.quota_bytes else { return Ok(()) };
+        let quota_bytes = self.shared.limits.quota_bytes.unwrap_or(i64::MAX);
         let cost = machine::cost_bytes(command);
-        if cost == 0 || self.shared.reader.live_bytes() + cost < quota_bytes {
+        let full = self.shared.progress.disk_full.load(Ordering::Acquire);
+        if cost == 0 || (!full && self.shared.reader.live_bytes() + cost < quota_bytes) {
             return Ok(());
         }
         let alarm = AlarmRequest {
@@ -219,7 +219,7 @@ impl Handle {
             action: AlarmAction::Activate as i32,
             alarm: AlarmType::Nospace as i32,
         };
-        tracing::warn!(quota_bytes, "the state is at its quota: raising NOSPACE");
+        tracing::warn!(quota_bytes, disk_full = full, "no space: raising NOSPACE");
         self.propose(Command::Alarm(alarm)).await?;
         Err(Error::NoSpace)
     }
@@ -332,10 +332,10 @@ impl Handle {
         self.settle(view.map_err(Failure::Fault))
     }
 
-    /// Returns when the compaction at `revision` has removed its rows, durably.
-    pub async fn compaction_finished(&self, revision: i64) -> Result<(), Error> {
+    /// Returns when every compaction accepted before the call has removed its rows, durably.
+    pub async fn compaction_finished(&self) -> Result<(), Error> {
         let (reply, finished) = oneshot::channel();
-        let _ = self.shared.applier.send(Job::AwaitCompaction { revision, reply });
+        let _ = self.shared.applier.send(Job::AwaitCompaction(reply));
         finished.await.map_err(|_| Error::Stopped)?;
         self.flush().await
     }
@@ -343,9 +343,8 @@ impl Handle {
     /// The hash of the rows as of a revision, 0 for the newest; the same on every member.
     pub async fn hash_kv(&self, revision: i64) -> Result<HashKv, Error> {
         let started = Instant::now();
-        let rows = self.engine_view().await?;
         let reader = self.shared.reader.clone();
-        let hashing = tokio::task::spawn_blocking(move || reader.view().hash_kv(&*rows, revision));
+        let hashing = tokio::task::spawn_blocking(move || reader.hash_kv(revision));
         let hash = self.settle(hashing.await.map_err(|_| Error::Stopped)?);
         self.shared.metrics.mvcc_hash_rev_seconds.observe(started.elapsed().as_secs_f64());
         hash
@@ -360,7 +359,10 @@ impl Handle {
 
     /// Rewrites the engine's files without what they no longer need, while requests go on.
     pub async fn defragment(&self) -> Result<(), Error> {
-        defrag::run(self).await
+        self.flush().await?;
+        let (reply, finished) = oneshot::channel();
+        let _ = self.shared.checkpointer.send(checkpointer::Job::Defragment(reply));
+        finished.await.map_err(|_| Error::Stopped)
     }
 
     /// How much room the state takes.
@@ -392,9 +394,5 @@ impl Handle {
             metrics.db_in_use_bytes.set(sizes.in_use_bytes);
             metrics.quota_bytes.set(sizes.quota_bytes as f64);
         }
-    }
-
-    pub(super) fn fault(&self, fault: &Fault) -> ! {
-        fatal(fault)
     }
 }

@@ -9,12 +9,12 @@ use crate::storage::wal::{self, Wal};
 pub(super) fn append(wal: &mut Wal, persist: Persist) -> Result<wal::Appended, Fault> {
     assert!(persist.snapshot.is_none(), "a single member receives no snapshot");
     let entries = persist.entries.into_iter().map(to_record).collect::<Result<Vec<_>, _>>()?;
-    let hard_state = persist.hard_state.map(|state| wal::HardState {
-        term: state.term,
-        vote: state.vote,
-        commit: state.commit,
-    });
-    let batch = wal::Batch { snapshot: None, entries: &entries, hard_state };
+    let hard_state = wal::HardState {
+        term: persist.hard_state.term,
+        vote: persist.hard_state.vote,
+        commit: persist.hard_state.commit,
+    };
+    let batch = wal::Batch { snapshot: None, entries: &entries, hard_state: Some(hard_state) };
     wal.append(&batch)
 }
 

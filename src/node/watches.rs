@@ -11,7 +11,6 @@
 //! and what was taken, and keeps to its budget.
 
 use std::collections::HashMap;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -27,6 +26,8 @@ use crate::mvcc::{Changes, Reader};
 use crate::pb::WatchCreateRequest;
 use crate::watch::{Delivery, Hub, Job, Limits, Now, Output, Page, StreamId, Taken, Visit};
 
+/// Revisions of history read at a time.
+const HISTORY_REVISIONS: usize = 1000;
 /// How long the thread sleeps when nothing is due.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -199,27 +200,31 @@ fn page(reader: &Reader, job: &Job) -> Result<Page, Fault> {
     let view = reader.view();
     let mut writer = job.page();
     let mut fault = None;
-    let read = view.history(job.from, view.revision(), &mut |change| {
-        match writer.visit(change.revision.main, &change.key, change.kind) {
-            Visit::Skip => ControlFlow::Continue(()),
-            Visit::Stop => ControlFlow::Break(()),
-            Visit::Take => match writer.take(change, &mut |change| previous(reader, change)) {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(error) => {
-                    fault = Some(error);
-                    ControlFlow::Break(())
+    let (mut stopped, mut from) = (false, Some(job.from));
+    while let Some(next) = from.filter(|_| !stopped) {
+        let read = view.history(next, view.revision(), HISTORY_REVISIONS, &mut |change| {
+            stopped = stopped || fault.is_some();
+            if stopped {
+                return;
+            }
+            match writer.visit(change.revision.main, &change.key, change.kind) {
+                Visit::Skip => {}
+                Visit::Stop => stopped = true,
+                Visit::Take => {
+                    fault = writer.take(change, &mut |change| previous(reader, change)).err();
                 }
-            },
+            }
+        });
+        from = match read {
+            Ok(more) => more,
+            Err(Failure::Refused(_)) => return Ok(writer.compacted(reader.compact_revision())),
+            Err(Failure::Fault(fault)) => return Err(fault),
+        };
+        if let Some(fault) = fault {
+            return Err(fault);
         }
-    });
-    if let Some(fault) = fault {
-        return Err(fault);
     }
-    match read {
-        Ok(()) => Ok(writer.finish(view.revision())),
-        Err(Failure::Refused(_)) => Ok(writer.compacted(reader.compact_revision())),
-        Err(Failure::Fault(fault)) => Err(fault),
-    }
+    Ok(writer.finish(view.revision()))
 }
 
 /// One watch stream, as its edge holds it. Dropping it closes the stream.

@@ -1,7 +1,13 @@
 //! The state engine's place in a member's directory: made, opened, copied beside, replaced.
 //!
-//! An engine's files live in `state/`; a copy under way lives in `state.new/` and takes the place
-//! of the old one by a rename. Whatever a crash leaves in `state.new/` was promised to nobody.
+//! ```text
+//! state/current    the generation in use, one number
+//! state/7/         the engine's files of generation 7
+//! state/8/         a copy under way; it counts once `current` says so
+//! ```
+//!
+//! - `current` is replaced by a rename, so a crash leaves one generation or the other.
+//! - A generation that is not the current one was promised to nobody and is removed.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,56 +45,95 @@ pub struct Place {
     pub cache_bytes: usize,
 }
 
+/// The length of the longest number in `current`.
+const CURRENT_BYTES_MAX: u64 = 20;
+
 impl Place {
-    /// Opens the engine, or makes an empty one.
+    /// Makes the first generation and makes it the current one.
+    pub fn create(&self) -> Result<Arc<dyn Engine>, Fault> {
+        remove_tree(&self.dir)?;
+        self.create_dir(&self.dir)?;
+        let engine = self.open_generation(1)?;
+        self.make_current(1)?;
+        Ok(engine)
+    }
+
+    /// Opens the current generation and removes what a crash left of others.
     pub fn open(&self) -> Result<Arc<dyn Engine>, Fault> {
-        self.open_in(&self.dir)
-    }
-
-    /// Makes an empty engine beside the one in use.
-    pub fn create_beside(&self) -> Result<Arc<dyn Engine>, Fault> {
-        let beside = self.beside();
-        remove_tree(&beside)?;
-        self.open_in(&beside)
-    }
-
-    /// Puts the copy beside in the place of the engine. Handles to either stay good.
-    pub fn replace(&self) -> Result<(), Fault> {
-        let (beside, old) = (self.beside(), self.dir.with_extension("old"));
-        remove_tree(&old)?;
-        let rename = |from: &Path, to: &Path| {
-            self.disk.rename(from, to).map_err(|error| Fault::io("rename", from, error))
-        };
-        rename(&self.dir, &old)?;
-        rename(&beside, &self.dir)?;
-        let parent = self.dir.parent().unwrap_or(Path::new("."));
-        self.disk.sync_dir(parent).map_err(|error| Fault::io("sync", parent, error))?;
-        remove_tree(&old)
-    }
-
-    /// Takes back a replacement that a crash interrupted, and removes what it left.
-    pub fn tidy(&self) -> Result<(), Fault> {
-        let old = self.dir.with_extension("old");
-        if !self.disk.exists(&self.dir) && self.disk.exists(&old) {
-            self.disk.rename(&old, &self.dir).map_err(|error| Fault::io("rename", &old, error))?;
+        let current = self.current()?;
+        let names = self.disk.list(&self.dir).map_err(|error| Fault::io("list", &self.dir, error))?;
+        for name in names {
+            let number: Option<u64> = name.to_str().and_then(|name| name.parse().ok());
+            if number.is_some_and(|number| number != current) {
+                remove_tree(&self.dir.join(name))?;
+            }
         }
-        remove_tree(&old)?;
-        remove_tree(&self.beside())
+        self.open_generation(current)
     }
 
-    fn beside(&self) -> PathBuf {
-        self.dir.with_extension("new")
+    /// Makes an empty next generation, and says its number.
+    pub fn create_next(&self) -> Result<(u64, Arc<dyn Engine>), Fault> {
+        let next = self.current()? + 1;
+        remove_tree(&self.generation(next))?;
+        Ok((next, self.open_generation(next)?))
     }
 
-    fn open_in(&self, dir: &Path) -> Result<Arc<dyn Engine>, Fault> {
-        self.disk.create_dir(dir).map_err(|error| Fault::io("create", dir, error))?;
+    /// Makes a generation the one that counts.
+    pub fn make_current(&self, generation: u64) -> Result<(), Fault> {
+        let (path, temporary) = (self.dir.join("current"), self.dir.join("current.tmp"));
+        let write = || {
+            if self.disk.exists(&temporary) {
+                self.disk.remove(&temporary)?;
+            }
+            let file = self.disk.create(&temporary)?;
+            file.write_at(0, generation.to_string().as_bytes())?;
+            file.sync()?;
+            self.disk.rename(&temporary, &path)?;
+            self.disk.sync_dir(&self.dir)
+        };
+        write().map_err(|error| Fault::io("write", &path, error))
+    }
+
+    /// Removes the files of a generation that nobody has open.
+    pub fn remove(&self, generation: u64) -> Result<(), Fault> {
+        remove_tree(&self.generation(generation))
+    }
+
+    /// The generation that counts.
+    pub fn current(&self) -> Result<u64, Fault> {
+        let path = self.dir.join("current");
+        let read = || {
+            let file = self.disk.open(&path)?;
+            let mut text = vec![0; file.len()?.min(CURRENT_BYTES_MAX) as usize];
+            file.read_at(0, &mut text)?;
+            Ok(text)
+        };
+        let text = read().map_err(|error| Fault::io("read", &path, error))?;
+        std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok()).ok_or_else(|| {
+            Fault::Corrupt {
+                path,
+                offset: 0,
+                what: "it does not hold the number of a generation".into(),
+                advice: "If state/ holds one numbered directory, write its number into the file; \
+                         else restore this member from a snapshot.",
+            }
+        })
+    }
+
+    fn generation(&self, number: u64) -> PathBuf {
+        self.dir.join(number.to_string())
+    }
+
+    fn create_dir(&self, dir: &Path) -> Result<(), Fault> {
+        self.disk.create_dir(dir).map_err(|error| Fault::io("create", dir, error))
+    }
+
+    fn open_generation(&self, number: u64) -> Result<Arc<dyn Engine>, Fault> {
+        let dir = self.generation(number);
+        self.create_dir(&dir)?;
         Ok(match self.kind {
-            Kind::Redb => {
-                Arc::new(Redb::open(&*self.disk, &dir.join("redb.db"), self.cache_bytes)?)
-            }
-            Kind::Sled => {
-                Arc::new(Sled::open(&dir.join("sled"), self.cache_bytes as u64)?)
-            }
+            Kind::Redb => Arc::new(Redb::open(&*self.disk, &dir.join("redb"), self.cache_bytes)?),
+            Kind::Sled => Arc::new(Sled::open(&dir.join("sled"), self.cache_bytes as u64)?),
         })
     }
 }

@@ -421,7 +421,7 @@ pub fn is_full(fault: &Fault) -> bool {
         Fault::Io { source, .. } => {
             matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
         }
-        Fault::Corrupt { .. } | Fault::Engine { .. } | Fault::Broken(_) => false,
+        Fault::Row { .. } | Fault::Corrupt { .. } | Fault::Engine { .. } | Fault::Broken(_) => false,
     }
 }
 
