@@ -65,3 +65,6 @@ pub trait DiskFile: Debug + Send + Sync {
         self.sync()
     }
 }
+
+#[cfg(test)]
+mod tests;
