@@ -69,3 +69,6 @@ pub trait DiskFile: Debug + Send + Sync {
         self.sync()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -85,8 +85,15 @@ impl Head {
         let length = rest.get_u32_le();
         let epoch = rest.get_u32_le();
         let _zero = rest.get_u32_le();
-        let head =
-            Head { crc, body_crc, previous, length, epoch, sequence: rest.get_u64_le(), synced: rest.get_u64_le() };
+        let head = Head {
+            crc,
+            body_crc,
+            previous,
+            length,
+            epoch,
+            sequence: rest.get_u64_le(),
+            synced: rest.get_u64_le(),
+        };
         // The cheap question first: this is asked of every sector behind the tail.
         (head.sequence == sequence && checksum(salt, checked) == crc).then_some(head)
     }

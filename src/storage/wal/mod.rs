@@ -367,10 +367,8 @@ impl Wal {
         };
         self.sync()?;
         let active = self.segments.back().expect("a log has a segment");
-        let name = Name {
-            sequence: active.name.sequence + 1,
-            first_index: self.standing.last_index + 1,
-        };
+        let name =
+            Name { sequence: active.name.sequence + 1, first_index: self.standing.last_index + 1 };
         let header = Header {
             identity: self.identity,
             first_index: name.first_index,

@@ -24,7 +24,7 @@ pub struct Recovered {
     /// Consecutive, up to the end of the log. They begin at or before `snapshot.index + 1`: what a
     /// released segment still held is there too. Their data are slices of what was read.
     pub entries: Vec<Entry>,
-    /// Whether an unfinished write was cut off; it was never acknowledged.
+    /// Whether a write that never became durable was cut off, as far as its remains tell.
     pub torn: bool,
 }
 

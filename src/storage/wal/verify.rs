@@ -60,7 +60,7 @@ pub fn verify(disk: &dyn Disk, dir: &Path) -> Result<Report, Fault> {
         last_index: walk.standing.last_index,
         segments: segments.collect(),
         leftovers: walk.leftovers,
-        torn: walk.torn,
+        torn: walk.torn && read.is_ok(),
         damage: read.err(),
     })
 }

@@ -26,6 +26,7 @@ const CHUNK_BYTES: u64 = 1024 * 1024;
 const LOST: &str = "Take this member out of the cluster and add it as a new one, or restore it \
                     from a snapshot: a member that lost part of its log must not vote";
 const FOREIGN: &str = "Give this member the directory that belongs to it";
+const EMPTY: &str = "Give this member the directory that holds its log, or let it begin a new one";
 const NEWER: &str = "Start the version of kvorum that wrote it, or a later one";
 
 /// A log being read. After a fault it holds what was read before it.
@@ -105,7 +106,7 @@ impl<'a> Walk<'a> {
     /// Where the unbroken row of segments starts that ends at the newest one.
     fn row(&self, names: &[Name]) -> Result<usize, Fault> {
         if names.is_empty() {
-            return Err(corrupt(self.dir, 0, "there is no segment in it", LOST));
+            return Err(corrupt(self.dir, 0, "there is no log in it", EMPTY));
         }
         let mut row = names.len() - 1;
         while row > 0 && names[row].sequence - names[row - 1].sequence == 1 {
@@ -180,13 +181,8 @@ impl<'a> Walk<'a> {
             offset += bytes;
         }
         let Reader { path, file, length, .. } = &*reader;
-        let segment = Segment {
-            name,
-            path: path.clone(),
-            file: file.clone(),
-            bytes: *length,
-            index_max,
-        };
+        let segment =
+            Segment { name, path: path.clone(), file: file.clone(), bytes: *length, index_max };
         self.visited.push(Visited { segment, end: offset, batches, entries });
         let (file, capacity) = (file.clone(), *length);
         self.tail = Some(Tail { file, capacity, offset, synced: offset, link });
@@ -212,12 +208,13 @@ impl<'a> Walk<'a> {
     /// Looks behind the end of the newest segment: was the end ever durable further on?
     fn finish(&mut self, reader: &mut Reader) -> Result<(), Fault> {
         let tail = self.tail.as_mut().expect("a segment was read");
-        let Link { sequence, salt, .. } = tail.link;
+        let Link { sequence, salt, epoch: written, .. } = tail.link;
         let mut offset = tail.offset;
         while offset + HEAD_BYTES as u64 <= reader.length {
             if let Some(head) = reader.head(offset, sequence, salt)? {
-                self.torn = true;
-                // Its like must not be written again: see `Link::epoch`.
+                // Remains from before the newest record was written were cut off earlier.
+                self.torn |= head.epoch >= written;
+                // A record like it must not be written again, or it would count again.
                 tail.link.epoch = tail.link.epoch.max(head.epoch);
                 if head.synced > tail.offset {
                     let what = format!(

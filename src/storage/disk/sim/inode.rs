@@ -141,12 +141,14 @@ impl Inode {
         }
         for sector in sectors {
             let bounds = sector * SECTOR..(sector + 1) * SECTOR;
-            let parts: Vec<_> = pending.iter().filter_map(|change| change.within(&bounds)).collect();
+            let parts: Vec<_> =
+                pending.iter().filter_map(|change| change.within(&bounds)).collect();
             for (offset, part) in &parts[..seed.below(parts.len() as u64 + 1) as usize] {
                 paint(&mut self.durable, *offset, part);
             }
             if garbage && seed.coin() {
-                let noise: Vec<u8> = (0..SECTOR).map(|_| seed.next() as u8).collect();
+                let mut noise = [0; SECTOR as usize];
+                seed.fill(&mut noise);
                 paint(&mut self.durable, bounds.start, &noise);
             }
         }

@@ -182,7 +182,8 @@ pub fn entry(seed: &mut Seed, term: u64, index: u64) -> Entry {
     };
     let kind = [EntryKind::Normal, EntryKind::ConfChange, EntryKind::ConfChangeV2];
     let kind = kind[seed.below(3) as usize];
-    let data: Vec<u8> = (0..length).map(|_| seed.next() as u8).collect();
+    let mut data = vec![0; length as usize];
+    seed.fill(&mut data);
     Entry { term, index, kind, data: Bytes::from(data) }
 }
 
@@ -192,8 +193,8 @@ pub struct Progress {
     pub created: bool,
     /// The log after each batch that was begun, oldest first, the empty log before all.
     pub states: Vec<Model>,
-    /// Which of them was the newest when a sync last succeeded.
-    pub durable: usize,
+    /// Which of them was the newest whenever a sync succeeded.
+    pub syncs: Vec<usize>,
     pub finished: Option<Fault>,
     pub wal: Option<Wal>,
 }
@@ -230,15 +231,21 @@ pub fn go_on(mut wal: Wal, steps: &[Step], progress: &mut Progress) {
             break;
         }
         if matches!(step, Step::Sync) {
-            progress.durable = progress.states.len() - 1;
+            progress.syncs.push(progress.states.len() - 1);
         }
     }
     progress.wal = Some(wal);
 }
 
 impl Progress {
+    /// The state a recovered log is in, if it is no older than the last sync.
+    pub fn left(&self, recovered: &Recovered) -> Option<&Model> {
+        let durable = self.syncs.last().copied().unwrap_or(0);
+        self.states[durable..].iter().find(|state| state.is(recovered))
+    }
+
     /// Whether a recovered log is one of those that may be left: no older than the last sync.
     pub fn allows(&self, recovered: &Recovered) -> bool {
-        self.states[self.durable..].iter().any(|state| state.is(recovered))
+        self.left(recovered).is_some()
     }
 }
