@@ -171,6 +171,9 @@ impl Hub {
                 // What is ahead of the hub will be published yet.
                 Some(Stop::Full) if self.watchers[key].next > self.revision => {}
                 Some(Stop::Full) => self.park(key),
+                Some(Stop::History) if self.watchers[key].next < self.compact_revision => {
+                    self.cancel_compacted(key);
+                }
                 Some(Stop::History) => self.make_ready(key),
                 Some(Stop::Gone) => {}
             }

@@ -202,7 +202,7 @@ impl World {
     pub fn rest(&mut self) {
         let streams: Vec<StreamId> = self.readers.keys().copied().collect();
         for round in 0.. {
-            assert!(round < 100_000, "everything comes to rest");
+            assert!(round < 10_000, "everything comes to rest");
             let mut moved = self.tell() || self.read_history(0) || self.return_page(0);
             for stream in &streams {
                 moved |= self.read(*stream).is_some();
