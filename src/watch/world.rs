@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
+use prost::Message;
 
 use crate::pb;
 
@@ -48,6 +49,8 @@ pub struct World {
     told: VecDeque<Told>,
     pub jobs: Vec<Job>,
     pages: Vec<Page>,
+    /// What the hub handed out, in words, if somebody listens.
+    pub journal: Option<Vec<String>>,
     streams: u64,
     now_ms: u64,
 }
@@ -64,6 +67,7 @@ impl World {
             told: VecDeque::new(),
             jobs: Vec::new(),
             pages: Vec::new(),
+            journal: None,
             streams: 0,
             now_ms: 0,
         }
@@ -96,6 +100,13 @@ impl World {
     pub fn create(&mut self, stream: StreamId, request: pb::WatchCreateRequest) {
         self.hub.create(stream, &request, self.store.now());
         self.reader(stream).creating.push_back(request);
+        self.collect();
+    }
+
+    /// Refuses to create a watcher, as an edge does whose authorization says no.
+    pub fn refuse(&mut self, stream: StreamId, reason: &str) {
+        self.hub.refuse(stream, reason.to_owned(), self.store.now());
+        self.reader(stream).creating.push_back(pb::WatchCreateRequest::default());
         self.collect();
     }
 
@@ -235,6 +246,9 @@ impl World {
     /// Puts the hub's deliveries into the queues they are for.
     fn collect(&mut self) {
         for output in self.hub.work() {
+            if let Some(journal) = &mut self.journal {
+                journal.push(describe(&output));
+            }
             match output {
                 Output::CatchUp(job) => self.jobs.push(job),
                 Output::Send { stream, delivery } => {
@@ -289,6 +303,58 @@ impl Reader {
             }
         }
     }
+}
+
+/// An output in words.
+fn describe(output: &Output) -> String {
+    let (stream, delivery) = match output {
+        Output::CatchUp(job) => {
+            let Job { from, to, .. } = job;
+            return format!("job {from}..{to} for {} watchers", job.watchers());
+        }
+        Output::Send { stream, delivery } => (stream.0, delivery),
+    };
+    let response = delivery.response(pb::ResponseHeader::default());
+    let revision = response.header.expect("it was just put on").revision;
+    let mut line = format!("s{stream}/w{} @{revision}", response.watch_id);
+    if response.created {
+        line += " created";
+    }
+    if response.canceled {
+        line += " canceled";
+    }
+    if response.compact_revision != 0 {
+        line += &format!(" compact_revision={}", response.compact_revision);
+    }
+    if !response.cancel_reason.is_empty() {
+        line += &format!(" \"{}\"", response.cancel_reason);
+    }
+    if matches!(delivery.body, Body::Progress) {
+        line += " progress";
+    }
+    for event in &response.events {
+        line += &describe_event(event);
+    }
+    if response.fragment {
+        line += " …";
+    }
+    line
+}
+
+fn describe_event(event: &[u8]) -> String {
+    let row = |row: Bytes| pb::KeyValue::decode(row).expect("this store encoded it");
+    let event = pb::Event::decode(event).expect("the hub encoded it");
+    let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+    let kv = row(event.kv.clone().expect("every event has its row"));
+    let mut words = match event.r#type() {
+        pb::EventType::Put => format!(" put {}={}", text(&kv.key), text(&kv.value)),
+        pb::EventType::Delete => format!(" delete {}", text(&kv.key)),
+    };
+    words += &format!("#{}", kv.mod_revision);
+    if let Some(previous) = event.prev_kv.map(row) {
+        words += &format!(" (was {}#{})", text(&previous.value), previous.mod_revision);
+    }
+    words
 }
 
 /// Limits so small that every bound is met within a few steps.
