@@ -166,13 +166,14 @@ impl Hub {
                 None => {
                     let watcher = &mut self.watchers[key];
                     watcher.next = watcher.next.max(through + 1);
-                    // A page may be ahead of the hub; progress must not fall behind the page.
-                    watcher.progress_from = watcher.progress_from.max(through);
                     fed.push(key);
                 }
                 // What is ahead of the hub will be published yet.
                 Some(Stop::Full) if self.watchers[key].next > self.revision => {}
                 Some(Stop::Full) => self.park(key),
+                Some(Stop::History) if self.watchers[key].next < self.compact_revision => {
+                    self.cancel_compacted(key);
+                }
                 Some(Stop::History) => self.make_ready(key),
                 Some(Stop::Gone) => {}
             }
@@ -225,6 +226,9 @@ impl Hub {
         let selection = Selection { events: events.into(), bytes: tray.bytes };
         tray.bytes = 0;
         tray.revisions = 0;
+        // A page may be ahead of the hub; no later progress may be behind this response.
+        let watcher = &mut self.watchers[key];
+        watcher.progress_from = watcher.progress_from.max(revision);
         self.send_events(key, selection, revision);
     }
 

@@ -14,9 +14,13 @@ mod limits;
 mod recent;
 mod stream;
 mod watcher;
+pub mod world;
 
 pub use catchup::{Job, JobId, Page, PageWriter, Visit};
 pub use change::{Change, Changes, Kind, Lookup};
-pub use delivery::{Body, Delivery, NO_WATCH, Output, Refusal, StreamId, Taken};
+pub use delivery::{Body, Delivery, NO_WATCH, Output, Receipts, Refusal, StreamId, Taken};
 pub use hub::{Counts, Hub, Now};
 pub use limits::Limits;
+
+#[cfg(test)]
+mod tests;
