@@ -22,6 +22,8 @@
 //! Invariants:
 //! - A file under its final name is a complete engine: it is made under another name first.
 //! - Every value is sealed; redb checks its pages when it repairs, not when it reads.
+//! - After a commit failed, the file is marked as suspect, and the next to open it believes the
+//!   medium, not the cache: pages whose write failed look written there.
 //! - A view keeps the file open and its pages from being reused, also after the engine is dropped.
 //!   Views are meant to live for a request, not for hours.
 //!
@@ -55,6 +57,11 @@ const USED_BYTES: &str = "used_bytes";
 /// Ascending puts that are worth a cursor: it costs a descent and saves one per row.
 const RUN_MIN: usize = 4;
 
+/// Suffix of an engine that is being made.
+const UNFINISHED: &str = ".tmp";
+/// Suffix of the mark that a commit to an engine failed.
+const SUSPECT: &str = ".suspect";
+
 type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
 type ReadRows = ReadOnlyTable<&'static [u8], &'static [u8]>;
 type WriteRows<'t> = ::redb::Table<'t, &'static [u8], &'static [u8]>;
@@ -62,6 +69,7 @@ type WriteRows<'t> = ::redb::Table<'t, &'static [u8], &'static [u8]>;
 /// The engine in one file.
 pub struct Redb {
     database: Arc<Database>,
+    disk: Arc<dyn Disk>,
     file: Arc<dyn DiskFile>,
     path: PathBuf,
     used_bytes: AtomicU64,
@@ -75,11 +83,14 @@ impl fmt::Debug for Redb {
 
 impl Redb {
     /// Opens the engine in the file at `path`, making an empty one if there is none.
-    pub fn open(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Self, Fault> {
+    pub fn open(disk: &Arc<dyn Disk>, path: &Path, cache_bytes: usize) -> Result<Self, Fault> {
         if !disk.exists(path) {
-            create(disk, path)?;
+            create(&**disk, path)?;
         }
         let file = disk.open(path).map_err(|source| Fault::io("open", path, source))?;
+        settle(&**disk, &*file, path)?;
+        // Whoever gave the file its name may have died before the name was durable.
+        sync_parent(&**disk, path)?;
         let length = file.len().map_err(|source| Fault::io("measure", path, source))?;
         if length == 0 {
             // redb would make an empty database of it.
@@ -89,6 +100,7 @@ impl Redb {
         let used_bytes = used_bytes(&database).map_err(|error| fault(path, "open", error))?;
         Ok(Self {
             database: Arc::new(database),
+            disk: Arc::clone(disk),
             file,
             path: path.to_owned(),
             used_bytes: AtomicU64::new(used_bytes),
@@ -96,17 +108,20 @@ impl Redb {
     }
 
     /// Opens an empty engine in the file at `path`, whatever was there before.
-    pub fn open_empty(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Self, Fault> {
-        if disk.exists(path) {
-            disk.remove(path).map_err(|source| Fault::io("clear the way for", path, source))?;
-        }
+    pub fn open_empty(
+        disk: &Arc<dyn Disk>,
+        path: &Path,
+        cache_bytes: usize,
+    ) -> Result<Self, Fault> {
+        clear(&**disk, path)?;
+        clear(&**disk, &beside(path, SUSPECT))?;
         Self::open(disk, path, cache_bytes)
     }
 
     /// Gives the engine's file another name, in the place of the file that has it now. Views and
     /// commits do not notice.
-    pub fn rename(&mut self, disk: &dyn Disk, path: &Path) -> Result<(), Fault> {
-        rename(disk, &self.path, path)?;
+    pub fn rename(&mut self, path: &Path) -> Result<(), Fault> {
+        rename(&*self.disk, &self.path, path)?;
         self.path = path.to_owned();
         Ok(())
     }
@@ -139,8 +154,12 @@ impl Engine for Redb {
     }
 
     fn commit(&self, writes: &[Write]) -> Result<(), Fault> {
-        let used = self.write(writes);
-        let used = used.map_err(|error| fault(&self.path, "commit to", error))?;
+        let used = self.write(writes).map_err(|error| {
+            // As good as it gets: the disk is failing. The mark need not outlive the cache it
+            // warns of, so it is not synced.
+            drop(self.disk.create(&beside(&self.path, SUSPECT)));
+            fault(&self.path, "commit to", error)
+        })?;
         self.used_bytes.store(used, Ordering::Release);
         Ok(())
     }
@@ -301,22 +320,45 @@ impl View for Snapshot {
 
 /// Makes an empty engine under another name, then gives it its own.
 fn create(disk: &dyn Disk, path: &Path) -> Result<(), Fault> {
-    let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(".tmp");
-    let unfinished = PathBuf::from(unfinished);
-    let io = |action| move |source| Fault::io(action, path, source);
-    if disk.exists(&unfinished) {
-        disk.remove(&unfinished).map_err(io("clear the way for"))?;
-    }
-    let file = disk.create(&unfinished).map_err(io("create"))?;
+    let unfinished = beside(path, UNFINISHED);
+    clear(disk, &unfinished)?;
+    let file = disk.create(&unfinished).map_err(|source| Fault::io("create", path, source))?;
     let made = database(&file, CACHE_BYTES).and_then(create_tables);
     made.map_err(|error| fault(path, "create", error))?;
-    rename(disk, &unfinished, path)
+    disk.rename(&unfinished, path).map_err(|source| Fault::io("name", path, source))
+}
+
+/// The name of a file that belongs to the one at `path`.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn clear(disk: &dyn Disk, path: &Path) -> Result<(), Fault> {
+    if disk.exists(path) {
+        disk.remove(path).map_err(|source| Fault::io("clear away", path, source))?;
+    }
+    Ok(())
+}
+
+/// Forgets what is cached of a suspect file.
+fn settle(disk: &dyn Disk, file: &dyn DiskFile, path: &Path) -> Result<(), Fault> {
+    let suspect = beside(path, SUSPECT);
+    if disk.exists(&suspect) {
+        file.settle().map_err(|source| Fault::io("settle", path, source))?;
+        clear(disk, &suspect)?;
+    }
+    Ok(())
 }
 
 fn rename(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(), Fault> {
     disk.rename(from, to).map_err(|source| Fault::io("name", to, source))?;
-    let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty());
+    sync_parent(disk, to)
+}
+
+fn sync_parent(disk: &dyn Disk, path: &Path) -> Result<(), Fault> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let parent = parent.unwrap_or(Path::new("."));
     disk.sync_dir(parent).map_err(|source| Fault::io("sync", parent, source))
 }

@@ -383,10 +383,7 @@ impl Disk for SimDisk {
 
 impl SimFile {
     /// Runs `body` on the file's inode if the handle is from this life.
-    fn with<T>(
-        &self,
-        body: impl FnOnce(&mut World, u64) -> io::Result<T>,
-    ) -> io::Result<T> {
+    fn with<T>(&self, body: impl FnOnce(&mut World, u64) -> io::Result<T>) -> io::Result<T> {
         let mut world = self.disk.0.lock();
         if world.life != self.life {
             return Err(stopped());

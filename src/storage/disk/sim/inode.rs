@@ -141,7 +141,8 @@ impl Inode {
         }
         for sector in sectors {
             let bounds = sector * SECTOR..(sector + 1) * SECTOR;
-            let parts: Vec<_> = pending.iter().filter_map(|change| change.within(&bounds)).collect();
+            let parts: Vec<_> =
+                pending.iter().filter_map(|change| change.within(&bounds)).collect();
             for (offset, part) in &parts[..seed.below(parts.len() as u64 + 1) as usize] {
                 paint(&mut self.durable, *offset, part);
             }
