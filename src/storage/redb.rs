@@ -15,6 +15,9 @@
 //! - What one phase rests on, that a torn commit fails its checksum, is not meant to hold against
 //!   values chosen by an attacker (redb's own documentation), and ours are chosen by clients.
 //! - The double-crash bugs fixed in redb 4.2 and 4.3 were in one-phase recovery.
+//! - Pages whose sync failed look written to the next process, which reads them from the cache.
+//!   In two phases nothing durable names a page before it is synced, so they are free pages there
+//!   and are written again before they are used.
 //!
 //! The price is a second sync per checkpoint and the allocator's state, 9 KiB in a small file and
 //! about 140 KiB more per GiB, on a path nobody waits for.
@@ -22,8 +25,6 @@
 //! Invariants:
 //! - A file under its final name is a complete engine: it is made under another name first.
 //! - Every value is sealed; redb checks its pages when it repairs, not when it reads.
-//! - After a commit failed, the file is marked as suspect, and the next to open it believes the
-//!   medium, not the cache: pages whose write failed look written there.
 //! - A view keeps the file open and its pages from being reused, also after the engine is dropped.
 //!   Views are meant to live for a request, not for hours.
 //!
@@ -59,8 +60,6 @@ const RUN_MIN: usize = 4;
 
 /// Suffix of an engine that is being made.
 const UNFINISHED: &str = ".tmp";
-/// Suffix of the mark that a commit to an engine failed.
-const SUSPECT: &str = ".suspect";
 
 type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
 type ReadRows = ReadOnlyTable<&'static [u8], &'static [u8]>;
@@ -88,7 +87,6 @@ impl Redb {
             create(&**disk, path)?;
         }
         let file = disk.open(path).map_err(|source| Fault::io("open", path, source))?;
-        settle(&**disk, &*file, path)?;
         // Whoever gave the file its name may have died before the name was durable.
         sync_parent(&**disk, path)?;
         let length = file.len().map_err(|source| Fault::io("measure", path, source))?;
@@ -114,7 +112,6 @@ impl Redb {
         cache_bytes: usize,
     ) -> Result<Self, Fault> {
         clear(&**disk, path)?;
-        clear(&**disk, &beside(path, SUSPECT))?;
         Self::open(disk, path, cache_bytes)
     }
 
@@ -154,12 +151,8 @@ impl Engine for Redb {
     }
 
     fn commit(&self, writes: &[Write]) -> Result<(), Fault> {
-        let used = self.write(writes).map_err(|error| {
-            // As good as it gets: the disk is failing. The mark need not outlive the cache it
-            // warns of, so it is not synced.
-            drop(self.disk.create(&beside(&self.path, SUSPECT)));
-            fault(&self.path, "commit to", error)
-        })?;
+        let used = self.write(writes);
+        let used = used.map_err(|error| fault(&self.path, "commit to", error))?;
         self.used_bytes.store(used, Ordering::Release);
         Ok(())
     }
@@ -320,7 +313,9 @@ impl View for Snapshot {
 
 /// Makes an empty engine under another name, then gives it its own.
 fn create(disk: &dyn Disk, path: &Path) -> Result<(), Fault> {
-    let unfinished = beside(path, UNFINISHED);
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(UNFINISHED);
+    let unfinished = PathBuf::from(unfinished);
     clear(disk, &unfinished)?;
     let file = disk.create(&unfinished).map_err(|source| Fault::io("create", path, source))?;
     let made = database(&file, CACHE_BYTES).and_then(create_tables);
@@ -328,26 +323,9 @@ fn create(disk: &dyn Disk, path: &Path) -> Result<(), Fault> {
     disk.rename(&unfinished, path).map_err(|source| Fault::io("name", path, source))
 }
 
-/// The name of a file that belongs to the one at `path`.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
 fn clear(disk: &dyn Disk, path: &Path) -> Result<(), Fault> {
     if disk.exists(path) {
         disk.remove(path).map_err(|source| Fault::io("clear away", path, source))?;
-    }
-    Ok(())
-}
-
-/// Forgets what is cached of a suspect file.
-fn settle(disk: &dyn Disk, file: &dyn DiskFile, path: &Path) -> Result<(), Fault> {
-    let suspect = beside(path, SUSPECT);
-    if disk.exists(&suspect) {
-        file.settle().map_err(|source| Fault::io("settle", path, source))?;
-        clear(disk, &suspect)?;
     }
     Ok(())
 }
