@@ -15,6 +15,9 @@
 //! - What one phase rests on, that a torn commit fails its checksum, is not meant to hold against
 //!   values chosen by an attacker (redb's own documentation), and ours are chosen by clients.
 //! - The double-crash bugs fixed in redb 4.2 and 4.3 were in one-phase recovery.
+//! - Pages whose sync failed look written to the next process, which reads them from the cache.
+//!   In two phases nothing durable names a page before it is synced, so they are free pages there
+//!   and are written again before they are used.
 //!
 //! The price is a second sync per checkpoint and the allocator's state, 9 KiB in a small file and
 //! about 140 KiB more per GiB, on a path nobody waits for.
@@ -55,6 +58,9 @@ const USED_BYTES: &str = "used_bytes";
 /// Ascending puts that are worth a cursor: it costs a descent and saves one per row.
 const RUN_MIN: usize = 4;
 
+/// Suffix of an engine that is being made.
+const UNFINISHED: &str = ".tmp";
+
 type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
 type ReadRows = ReadOnlyTable<&'static [u8], &'static [u8]>;
 type WriteRows<'t> = ::redb::Table<'t, &'static [u8], &'static [u8]>;
@@ -62,6 +68,7 @@ type WriteRows<'t> = ::redb::Table<'t, &'static [u8], &'static [u8]>;
 /// The engine in one file.
 pub struct Redb {
     database: Arc<Database>,
+    disk: Arc<dyn Disk>,
     file: Arc<dyn DiskFile>,
     path: PathBuf,
     used_bytes: AtomicU64,
@@ -75,11 +82,13 @@ impl fmt::Debug for Redb {
 
 impl Redb {
     /// Opens the engine in the file at `path`, making an empty one if there is none.
-    pub fn open(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Self, Fault> {
+    pub fn open(disk: &Arc<dyn Disk>, path: &Path, cache_bytes: usize) -> Result<Self, Fault> {
         if !disk.exists(path) {
-            create(disk, path)?;
+            create(&**disk, path)?;
         }
         let file = disk.open(path).map_err(|source| Fault::io("open", path, source))?;
+        // Whoever gave the file its name may have died before the name was durable.
+        sync_parent(&**disk, path)?;
         let length = file.len().map_err(|source| Fault::io("measure", path, source))?;
         if length == 0 {
             // redb would make an empty database of it.
@@ -89,6 +98,7 @@ impl Redb {
         let used_bytes = used_bytes(&database).map_err(|error| fault(path, "open", error))?;
         Ok(Self {
             database: Arc::new(database),
+            disk: Arc::clone(disk),
             file,
             path: path.to_owned(),
             used_bytes: AtomicU64::new(used_bytes),
@@ -96,17 +106,19 @@ impl Redb {
     }
 
     /// Opens an empty engine in the file at `path`, whatever was there before.
-    pub fn open_empty(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Self, Fault> {
-        if disk.exists(path) {
-            disk.remove(path).map_err(|source| Fault::io("clear the way for", path, source))?;
-        }
+    pub fn open_empty(
+        disk: &Arc<dyn Disk>,
+        path: &Path,
+        cache_bytes: usize,
+    ) -> Result<Self, Fault> {
+        clear(&**disk, path)?;
         Self::open(disk, path, cache_bytes)
     }
 
     /// Gives the engine's file another name, in the place of the file that has it now. Views and
     /// commits do not notice.
-    pub fn rename(&mut self, disk: &dyn Disk, path: &Path) -> Result<(), Fault> {
-        rename(disk, &self.path, path)?;
+    pub fn rename(&mut self, path: &Path) -> Result<(), Fault> {
+        rename(&*self.disk, &self.path, path)?;
         self.path = path.to_owned();
         Ok(())
     }
@@ -302,21 +314,29 @@ impl View for Snapshot {
 /// Makes an empty engine under another name, then gives it its own.
 fn create(disk: &dyn Disk, path: &Path) -> Result<(), Fault> {
     let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(".tmp");
+    unfinished.push(UNFINISHED);
     let unfinished = PathBuf::from(unfinished);
-    let io = |action| move |source| Fault::io(action, path, source);
-    if disk.exists(&unfinished) {
-        disk.remove(&unfinished).map_err(io("clear the way for"))?;
-    }
-    let file = disk.create(&unfinished).map_err(io("create"))?;
+    clear(disk, &unfinished)?;
+    let file = disk.create(&unfinished).map_err(|source| Fault::io("create", path, source))?;
     let made = database(&file, CACHE_BYTES).and_then(create_tables);
     made.map_err(|error| fault(path, "create", error))?;
-    rename(disk, &unfinished, path)
+    disk.rename(&unfinished, path).map_err(|source| Fault::io("name", path, source))
+}
+
+fn clear(disk: &dyn Disk, path: &Path) -> Result<(), Fault> {
+    if disk.exists(path) {
+        disk.remove(path).map_err(|source| Fault::io("clear away", path, source))?;
+    }
+    Ok(())
 }
 
 fn rename(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(), Fault> {
     disk.rename(from, to).map_err(|source| Fault::io("name", to, source))?;
-    let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty());
+    sync_parent(disk, to)
+}
+
+fn sync_parent(disk: &dyn Disk, path: &Path) -> Result<(), Fault> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let parent = parent.unwrap_or(Path::new("."));
     disk.sync_dir(parent).map_err(|source| Fault::io("sync", parent, source))
 }

@@ -147,8 +147,7 @@ impl Inode {
                 paint(&mut self.durable, *offset, part);
             }
             if garbage && seed.coin() {
-                let mut noise = [0; SECTOR as usize];
-                seed.fill(&mut noise);
+                let noise: Vec<u8> = (0..SECTOR).map(|_| seed.next() as u8).collect();
                 paint(&mut self.durable, bounds.start, &noise);
             }
         }
