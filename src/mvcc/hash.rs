@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
-use super::index::{Index, NOW};
+use super::index::Index;
 use super::reader::{Reader, Shared};
 use super::revision::{KEY_BYTES_MAX, Revision};
 use super::row::Fields;
@@ -197,7 +197,7 @@ impl Hasher<'_> {
             return Ok(false);
         }
         let key = Fields::decode(row)?.key;
-        let seen = self.index.get(key, if self.seen_from < 0 { NOW } else { self.seen_from });
+        let seen = self.index.get(key, self.seen_from);
         Ok(seen.is_some_and(|facts| facts.revision == revision))
     }
 }

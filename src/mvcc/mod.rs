@@ -1,6 +1,8 @@
 //! The multi-version store of keys.
 
 pub mod buffer;
+mod compact;
+mod hash;
 mod history;
 pub mod index;
 mod range;
@@ -15,6 +17,8 @@ pub mod txn;
 #[cfg(test)]
 mod tests;
 
+pub use compact::Step;
+pub use hash::{HashJob, HashKv};
 pub use index::Facts;
 pub use reader::{Reader, View};
 pub use revision::Revision;

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use parking_lot::Mutex;
 
+use super::hash::Hashes;
 use super::index::{Index, NOW};
 use super::revision::Revision;
 use super::rows::Rows;
@@ -26,6 +28,8 @@ pub struct Published {
 pub struct Shared {
     pub published: ArcSwap<Published>,
     pub rows: Rows,
+    /// Of recent compactions.
+    pub hashes: Mutex<Hashes>,
 }
 
 /// A handle for reading; clone it freely.

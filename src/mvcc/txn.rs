@@ -104,6 +104,7 @@ impl<'a> WriteTxn<'a> {
         let revision = self.next();
         self.store.index.put(key, Head { facts: Facts { revision, ..before }, tombstone: true });
         let stored = Fields { key, ..Fields::default() }.encode();
+        self.store.compactor.tombstone(revision, row::key_of(&stored));
         self.store.add_row(revision, true, &stored);
         let row = Fields { key, mod_revision: revision.main, ..Fields::default() }.encode();
         let kind = Kind::Delete;
