@@ -31,7 +31,7 @@ impl View {
             return Ok(None);
         }
         let (mut seen, mut last, mut next) = (0, None, None);
-        let (from, to) = (Revision::new(from, 0), Revision::new(to, Revision::SUB_MAX));
+        let (from, to) = (Revision::new(from.max(0), 0), Revision::new(to, Revision::SUB_MAX));
         self.shared.rows.pin()?.scan(from, to, &mut |revision, tombstone, row| {
             if last != Some(revision.main) {
                 if seen == revisions_max {

@@ -2,9 +2,11 @@
 
 pub mod buffer;
 mod compact;
+pub mod fuzz;
 mod hash;
 mod history;
 pub mod index;
+pub mod model;
 mod range;
 pub mod reader;
 pub mod revision;
