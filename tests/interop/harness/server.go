@@ -47,6 +47,8 @@ type Server struct {
 	process *exec.Cmd
 	exited  chan struct{}
 	runs    int
+	// ended: the harness ended the process itself.
+	ended bool
 }
 
 // Start runs a fresh member and waits until it serves.
@@ -82,9 +84,10 @@ func New(t testing.TB, program Program, options Options) *Server {
 	}
 	server := &Server{Program: program, Options: options, t: t}
 	t.Cleanup(func() {
+		died := server.process != nil && !server.Running() && !server.ended
 		server.Kill()
-		if t.Failed() {
-			t.Logf("%s: end of %s:\n%s", options.Name, server.LogPath(), server.logEnd())
+		if t.Failed() && died {
+			t.Logf("%s died; end of %s:\n%s", options.Name, server.LogPath(), server.logEnd())
 		}
 	})
 	return server
@@ -128,7 +131,7 @@ func (s *Server) Spawn() error {
 		_ = process.Wait()
 		close(exited)
 	}()
-	s.process, s.exited = process, exited
+	s.process, s.exited, s.ended = process, exited, false
 	return nil
 }
 
@@ -174,6 +177,7 @@ func (s *Server) Stop() error {
 	if !s.Running() {
 		return nil
 	}
+	s.ended = true
 	if err := s.process.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
@@ -191,6 +195,7 @@ func (s *Server) Kill() {
 	if s.process == nil {
 		return
 	}
+	s.ended = s.ended || s.Running()
 	_ = s.process.Process.Kill()
 	<-s.exited
 }
