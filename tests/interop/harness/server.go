@@ -35,6 +35,8 @@ type Options struct {
 	Name string
 	// InitialCluster overrides the single-member cluster.
 	InitialCluster string
+	// StartTimeout is how long starting may take; a minute when zero.
+	StartTimeout time.Duration
 	// PeerURL and ClientURL override free ports.
 	PeerURL, ClientURL string
 }
@@ -72,6 +74,9 @@ func New(t testing.TB, program Program, options Options) *Server {
 	}
 	if options.Name == "" {
 		options.Name = "default"
+	}
+	if options.StartTimeout == 0 {
+		options.StartTimeout = startTimeout
 	}
 	if options.ClientURL == "" {
 		options.ClientURL = FreeURL(t)
@@ -137,7 +142,7 @@ func (s *Server) Spawn() error {
 
 // WaitReady waits for the health endpoint to say that a linearizable read succeeds.
 func (s *Server) WaitReady() error {
-	deadline := time.Now().Add(startTimeout)
+	deadline := time.Now().Add(s.Options.StartTimeout)
 	client := http.Client{Timeout: 2 * time.Second}
 	var last error
 	for time.Now().Before(deadline) {
@@ -150,7 +155,7 @@ func (s *Server) WaitReady() error {
 			return nil
 		}
 	}
-	return fmt.Errorf("not ready after %v: %w\n%s", startTimeout, last, s.logEnd())
+	return fmt.Errorf("not ready after %v: %w\n%s", s.Options.StartTimeout, last, s.logEnd())
 }
 
 func healthy(client http.Client, url string) error {
