@@ -237,7 +237,8 @@ var (
 	}{
 		{regexp.MustCompile(`\b[0-9.]+ [kMG]?B\b`), "SIZE"},
 		{regexp.MustCompile(`\b\d+%`), "PERCENT"},
-		{regexp.MustCompile(`"(raftIndex|raftAppliedIndex|raftTerm|dbSize|dbSizeInUse)":\d+`), `"$1":N`},
+		{regexp.MustCompile(`"(raftIndex|raftAppliedIndex|raftTerm|dbSize|dbSizeInUse)":\d+`),
+			`"$1":N`},
 		{regexp.MustCompile(`"(RaftIndex|RaftAppliedIndex|RaftTerm|DBSize|DBSizeInUse)" : \d+`),
 			`"$1" : N`},
 		{regexp.MustCompile(`, \d+, \d+, \d+,`), ", TERM, INDEX, INDEX,"},

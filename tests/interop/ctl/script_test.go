@@ -11,6 +11,7 @@ import (
 
 // Every script on a fresh server.
 func TestScripts(t *testing.T) {
+	t.Parallel()
 	scripts, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(scripts) == 0 {
 		t.Fatalf("%v, %d scripts", err, len(scripts))

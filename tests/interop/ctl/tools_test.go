@@ -148,7 +148,8 @@ func mirror(t *testing.T, prefix string, from, to *harness.Server) {
 			if strings.TrimPrefix(string(kv.Key), prefix) !=
 				strings.TrimPrefix(string(other.Key), "mirrored/") ||
 				string(kv.Value) != string(other.Value) {
-				return fmt.Sprintf("%s, in the mirror %s", harness.ShowKV(kv), harness.ShowKV(other))
+				return fmt.Sprintf("%s, in the mirror %s", harness.ShowKV(kv),
+					harness.ShowKV(other))
 			}
 		}
 		return ""
@@ -177,6 +178,7 @@ func mirror(t *testing.T, prefix string, from, to *harness.Server) {
 // check perf takes a minute for each load. Whether the slowest of its requests was quick enough
 // says as much about this machine as about the server, and is only shown.
 func TestCheckPerf(t *testing.T) {
+	t.Parallel()
 	loads := []string{"s"}
 	if os.Getenv("LONG") == "1" {
 		loads = append(loads, "m")

@@ -17,8 +17,9 @@ import (
 // is lost, and writes go on when there is room again. etcd stops instead, and of it only is asked
 // that it lost nothing.
 func TestDiskFull(t *testing.T) {
+	program := harness.UnderTest(t)
 	disk := harness.NewDisk(t, 512, "commit=5")
-	server := harness.Start(t, harness.UnderTest(t), harness.Options{
+	server := harness.Start(t, program, harness.Options{
 		DataDir: filepath.Join(disk.Path, "data")})
 	l := newLoad(t, server, harness.Seed(t))
 	l.runFor(500 * time.Millisecond)

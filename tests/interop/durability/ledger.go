@@ -55,7 +55,8 @@ type ledger struct {
 	leases map[int64]*lease
 	// newest is the newest revision the server showed anybody.
 	newest int64
-	// compacted is the newest revision whose compaction was acknowledged, compacting the newest asked.
+	// compacted is the newest revision whose compaction was acknowledged, compacting the newest
+	// asked for.
 	compacted, compacting int64
 }
 

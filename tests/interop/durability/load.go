@@ -87,8 +87,9 @@ func (l *load) look(ctx context.Context, client pb.WatchClient) {
 	if err != nil {
 		return
 	}
+	create := &pb.WatchCreateRequest{Key: everything, RangeEnd: everything}
 	if err := stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{
-		CreateRequest: &pb.WatchCreateRequest{Key: everything, RangeEnd: everything}}}); err != nil {
+		CreateRequest: create}}); err != nil {
 		return
 	}
 	for {
@@ -140,7 +141,9 @@ func (l *load) count(kind string) {
 	l.mutex.Unlock()
 }
 
-func (w *writer) key() string { return fmt.Sprintf("%s/%02d", w.name, w.random.Intn(keysPerWriter)) }
+func (w *writer) key() string {
+	return fmt.Sprintf("%s/%02d", w.name, w.random.Intn(keysPerWriter))
+}
 
 // existing is a key it knows to be there.
 func (w *writer) existing() (string, bool) {

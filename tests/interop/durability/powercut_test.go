@@ -79,8 +79,9 @@ func cutOnce(t *testing.T, disk *harness.Disk, l *load, random *rand.Rand) error
 func TestPowerCutLosesNothing(t *testing.T) {
 	seed := harness.Seed(t)
 	random := rand.New(rand.NewSource(seed))
+	program := harness.UnderTest(t)
 	disk := harness.NewDisk(t, 768, cutOptions)
-	server := harness.Start(t, harness.UnderTest(t), harness.Options{
+	server := harness.Start(t, program, harness.Options{
 		DataDir: filepath.Join(disk.Path, "data")})
 	l := newLoad(t, server, seed)
 	for cut := range harness.Int(t, "CUTS", 3) {

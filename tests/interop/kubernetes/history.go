@@ -197,7 +197,8 @@ func (h *history) checkWatch(w *watched) (events, bookmarks int, err error) {
 func (w *write) check(t told) error {
 	e := t.event
 	if string(e.Kv.Key) != w.key || e.Kv.ModRevision != w.revision {
-		return fmt.Errorf("%s at %d, due was %s at %d", e.Kv.Key, e.Kv.ModRevision, w.key, w.revision)
+		return fmt.Errorf("%s at %d, due was %s at %d", e.Kv.Key, e.Kv.ModRevision, w.key,
+			w.revision)
 	}
 	if t.revision < w.revision {
 		return fmt.Errorf("%s at %d came under revision %d", w.key, w.revision, t.revision)

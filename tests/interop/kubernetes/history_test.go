@@ -49,7 +49,8 @@ func truth(h *history) *watched {
 // The checks of this package see every lie about a watch.
 func TestWatchChecksNotice(t *testing.T) {
 	h := sample(t)
-	if events, bookmarks, err := h.checkWatch(truth(h)); err != nil || events != 4 || bookmarks != 5 {
+	events, bookmarks, err := h.checkWatch(truth(h))
+	if err != nil || events != 4 || bookmarks != 5 {
 		t.Fatalf("the truth: %d events, %d bookmarks, %v", events, bookmarks, err)
 	}
 	for name, lie := range map[string]func(w *watched){
@@ -91,8 +92,10 @@ func TestListAndWriteChecksNotice(t *testing.T) {
 	h := sample(t)
 	rows := func() []*mvccpb.KeyValue {
 		return []*mvccpb.KeyValue{
-			{Key: []byte("/a/1"), Value: []byte("two"), CreateRevision: 3, ModRevision: 5, Version: 2},
-			{Key: []byte("/a/2"), Value: []byte("x"), CreateRevision: 4, ModRevision: 4, Version: 1},
+			{Key: []byte("/a/1"), Value: []byte("two"), CreateRevision: 3, ModRevision: 5,
+				Version: 2},
+			{Key: []byte("/a/2"), Value: []byte("x"), CreateRevision: 4, ModRevision: 4,
+				Version: 1},
 		}
 	}
 	honest := func() *list {

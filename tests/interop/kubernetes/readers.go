@@ -112,7 +112,8 @@ func (w *world) reflector(client *kubernetes.Client, prefix string, seed int64) 
 			continue
 		}
 		w.keepList(l)
-		ctx, cancel := context.WithTimeout(w.ctx, time.Duration(500+random.Intn(2500))*time.Millisecond)
+		length := time.Duration(500+random.Intn(2500)) * time.Millisecond
+		ctx, cancel := context.WithTimeout(w.ctx, length)
 		one := &watched{prefix: prefix, start: l.revision + 1}
 		w.follow(ctx, client, one, nil)
 		cancel()

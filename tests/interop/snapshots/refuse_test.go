@@ -6,6 +6,7 @@ import (
 	"math/rand"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -106,17 +107,20 @@ func TestSnapshotRestoreFlagsRefused(t *testing.T) {
 	}
 	fresh := filepath.Join(harness.TempDir(t), "fresh")
 	for name, args := range map[string][]string{
-		"no file":                       {"--data-dir", fresh},
-		"missing file":                  {path + ".none", "--data-dir", fresh},
-		"data directory in use":         {path, "--data-dir", full},
-		"name outside the cluster":      {path, "--data-dir", fresh, "--name", "stranger"},
-		"peer address that differs":     {path, "--data-dir", fresh, "--initial-advertise-peer-urls", "http://127.0.0.1:9"},
-		"bump without mark":             {path, "--data-dir", fresh, "--bump-revision", "5"},
-		"mark without bump":             {path, "--data-dir", fresh, "--mark-compacted"},
-		"negative bump":                 {path, "--data-dir", fresh, "--bump-revision", "-1", "--mark-compacted"},
-		"unknown flag":                  {path, "--data-dir", fresh, "--nonsense"},
-		"cluster that cannot be parsed": {path, "--data-dir", fresh, "--initial-cluster", "="},
+		"no file":             nil,
+		"missing file":        {path + ".none"},
+		"data directory":      {path, "--data-dir", full},
+		"name not in cluster": {path, "--name", "stranger"},
+		"other peer address":  {path, "--initial-advertise-peer-urls", "http://127.0.0.1:9"},
+		"bump without mark":   {path, "--bump-revision", "5"},
+		"mark without bump":   {path, "--mark-compacted"},
+		"negative bump":       {path, "--bump-revision", "-1", "--mark-compacted"},
+		"unknown flag":        {path, "--nonsense"},
+		"unreadable cluster":  {path, "--initial-cluster", "="},
 	} {
+		if !slices.Contains(args, "--data-dir") {
+			args = append(args, "--data-dir", fresh)
+		}
 		output := harness.Command(t, time.Minute, "", tool(t, program),
 			append([]string{"snapshot", "restore"}, args...)...)
 		message := strings.TrimSpace(output.Stderr)
