@@ -95,7 +95,8 @@ func (d *driver) follow(one step, b answer) {
 	if b.failure != "" {
 		return
 	}
-	if r, ok := b.response.(interface{ GetHeader() *pb.ResponseHeader }); ok && r.GetHeader() != nil {
+	type headed interface{ GetHeader() *pb.ResponseHeader }
+	if r, ok := b.response.(headed); ok && r.GetHeader() != nil {
 		g.revision = r.GetHeader().Revision
 	}
 	if r, ok := one.request.(*pb.CompactionRequest); ok {
@@ -220,8 +221,8 @@ func (d *driver) remember(one step) {
 
 func (d *driver) fail(text string) {
 	d.t.Helper()
-	message := fmt.Sprintf("SEED=%d: the answers to step %d differ\n%s\nthe steps before:\n", d.seed,
-		d.played, text)
+	message := fmt.Sprintf("SEED=%d: the answers to step %d differ\n%s\nthe steps before:\n",
+		d.seed, d.played, text)
 	for _, line := range d.trail {
 		message += "  " + line + "\n"
 	}

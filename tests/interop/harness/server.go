@@ -35,6 +35,8 @@ type Options struct {
 	Name string
 	// InitialCluster overrides the single-member cluster.
 	InitialCluster string
+	// StartTimeout is how long starting may take; a minute when zero.
+	StartTimeout time.Duration
 	// PeerURL and ClientURL override free ports.
 	PeerURL, ClientURL string
 }
@@ -47,6 +49,8 @@ type Server struct {
 	process *exec.Cmd
 	exited  chan struct{}
 	runs    int
+	// ended: the harness ended the process itself.
+	ended bool
 }
 
 // Start runs a fresh member and waits until it serves.
@@ -71,6 +75,9 @@ func New(t testing.TB, program Program, options Options) *Server {
 	if options.Name == "" {
 		options.Name = "default"
 	}
+	if options.StartTimeout == 0 {
+		options.StartTimeout = startTimeout
+	}
 	if options.ClientURL == "" {
 		options.ClientURL = FreeURL(t)
 	}
@@ -82,9 +89,10 @@ func New(t testing.TB, program Program, options Options) *Server {
 	}
 	server := &Server{Program: program, Options: options, t: t}
 	t.Cleanup(func() {
+		died := server.process != nil && !server.Running() && !server.ended
 		server.Kill()
-		if t.Failed() {
-			t.Logf("%s: end of %s:\n%s", options.Name, server.LogPath(), server.logEnd())
+		if t.Failed() && died {
+			t.Logf("%s died; end of %s:\n%s", options.Name, server.LogPath(), server.logEnd())
 		}
 	})
 	return server
@@ -128,13 +136,13 @@ func (s *Server) Spawn() error {
 		_ = process.Wait()
 		close(exited)
 	}()
-	s.process, s.exited = process, exited
+	s.process, s.exited, s.ended = process, exited, false
 	return nil
 }
 
 // WaitReady waits for the health endpoint to say that a linearizable read succeeds.
 func (s *Server) WaitReady() error {
-	deadline := time.Now().Add(startTimeout)
+	deadline := time.Now().Add(s.Options.StartTimeout)
 	client := http.Client{Timeout: 2 * time.Second}
 	var last error
 	for time.Now().Before(deadline) {
@@ -147,7 +155,7 @@ func (s *Server) WaitReady() error {
 			return nil
 		}
 	}
-	return fmt.Errorf("not ready after %v: %w\n%s", startTimeout, last, s.logEnd())
+	return fmt.Errorf("not ready after %v: %w\n%s", s.Options.StartTimeout, last, s.logEnd())
 }
 
 func healthy(client http.Client, url string) error {
@@ -174,6 +182,7 @@ func (s *Server) Stop() error {
 	if !s.Running() {
 		return nil
 	}
+	s.ended = true
 	if err := s.process.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
@@ -191,6 +200,7 @@ func (s *Server) Kill() {
 	if s.process == nil {
 		return
 	}
+	s.ended = s.ended || s.Running()
 	_ = s.process.Process.Kill()
 	<-s.exited
 }
