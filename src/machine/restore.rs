@@ -4,13 +4,16 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::alarm::Alarms;
-use crate::error::Fault;
+use crate::error::{Failure, Fault};
 use crate::lease::Book;
 use crate::members::Members;
-use crate::mvcc::Store;
+use crate::mvcc::{Facts, State, Store, row::Fields};
 use crate::raft::ConfState;
 use crate::storage::engine::{Engine, Table, View};
+use crate::span::{End, Span};
 use crate::storage::keys;
 
 use super::{Applied, Machine, Settings};
@@ -24,7 +27,10 @@ pub(super) fn open(engine: Arc<dyn Engine>, settings: Settings) -> Result<Machin
     rows(&*view, Table::MembersRemoved, &mut |key, value| {
         members.load(Table::MembersRemoved, key, value)
     })?;
-    rows(&*view, Table::Lease, &mut |key, value| leases.load(key, value))?;
+    view.scan(Table::Lease, &[], None, &mut |key, value| {
+        leases.load(key, value)?;
+        Ok(ControlFlow::Continue(()))
+    })?;
     let applied = Applied {
         index: number(&*view, keys::CONSISTENT_INDEX)?,
         term: number(&*view, keys::TERM)?,
@@ -42,6 +48,7 @@ pub(super) fn open(engine: Arc<dyn Engine>, settings: Settings) -> Result<Machin
     };
     drop(view);
     let store = Store::open(engine)?;
+    attach(&store, &mut leases)?;
     Ok(Machine {
         settings,
         store,
@@ -53,6 +60,37 @@ pub(super) fn open(engine: Arc<dyn Engine>, settings: Settings) -> Result<Machin
         applied,
         writes: Vec::new(),
     })
+}
+
+/// Hangs the live keys on their leases, which only their rows name.
+fn attach(store: &Store, leases: &mut Book) -> Result<(), Fault> {
+    if leases.leases().len() == 0 {
+        return Ok(());
+    }
+    let everything = Span { start: Bytes::from_static(b"\0"), end: End::Open };
+    let state = store.state();
+    let mut attached = Ok(());
+    state.visit(&everything, &mut |_, facts| match attach_one(&state, facts, leases) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(fault) => {
+            attached = Err(fault);
+            ControlFlow::Break(())
+        }
+    });
+    attached
+}
+
+fn attach_one(state: &State<'_>, facts: Facts, leases: &mut Book) -> Result<(), Fault> {
+    let row = state.row(facts).map_err(|failure| match failure {
+        Failure::Fault(fault) => fault,
+        Failure::Refused(error) => Fault::Broken(format!("a live row was refused: {error}")),
+    })?;
+    let fields = Fields::decode(&row)?;
+    if fields.lease != 0 && leases.lease(fields.lease).is_some() {
+        let key = Bytes::copy_from_slice(fields.key);
+        leases.attach(key, fields.lease).expect("the lease was just seen");
+    }
+    Ok(())
 }
 
 fn number(view: &dyn View, key: &'static [u8]) -> Result<u64, Fault> {

@@ -250,7 +250,7 @@ impl Applier {
                     deadlines.revoked(id);
                 }
                 LeaseEffect::Checkpointed { id, remaining_ttl } => {
-                    deadlines.checkpointed(id, remaining_ttl);
+                    deadlines.checkpointed(id, remaining_ttl, now);
                 }
             }
         }

@@ -110,8 +110,7 @@ struct Driver {
 
 impl Driver {
     fn run(mut self) -> Result<(), Fault> {
-        // The founder of a one-member cluster need not wait for an election timeout.
-        let _ = self.parts.core.campaign();
+        self.stand_alone();
         self.work()?;
         let mut next_tick = Instant::now() + self.parts.tick;
         let mut proposals = Vec::new();
@@ -146,6 +145,14 @@ impl Driver {
         }
     }
 
+    /// A sole voter need not wait for an election timeout: it leads as soon as it may.
+    fn stand_alone(&mut self) {
+        if self.parts.core.conf_state().voters == [self.parts.member_id] {
+            // Refused while its log is being applied; it is asked again after that.
+            let _ = self.parts.core.campaign();
+        }
+    }
+
     fn take(&mut self, input: Input) -> Result<Next, Fault> {
         match input {
             Input::Propose(_) => unreachable!("proposals are gathered by the caller"),
@@ -170,6 +177,9 @@ impl Driver {
 
     fn applied(&mut self, index: u64) {
         self.parts.core.on_applied(index);
+        if self.parts.progress.leader.load(Ordering::Acquire) == 0 {
+            self.stand_alone();
+        }
         if self.opening.is_some_and(|opening| index >= opening) {
             self.opening = None;
             self.parts.progress.read_open.store(true, Ordering::Release);

@@ -16,7 +16,7 @@ use super::ids::Ids;
 use super::progress::{Progress, Standing};
 use super::{Clock, fatal, watches};
 use crate::error::{Error, Failure};
-use crate::lease::Deadlines;
+use crate::lease::{Deadlines, Renewal};
 use crate::limits;
 use crate::machine::{self, Machine, Reply};
 use crate::metrics::Metrics;
@@ -27,6 +27,9 @@ use crate::pb::{
     alarm_request::AlarmAction,
 };
 use crate::storage::engine;
+
+/// How often a renewal of an expired lease looks whether its revocation was applied.
+const EXPIRING_PAUSE: Duration = Duration::from_millis(50);
 
 /// What requests are measured against.
 #[derive(Clone, Debug)]
@@ -295,21 +298,37 @@ impl Handle {
 
     /// Renews a lease and returns its time to live, in seconds.
     pub async fn renew(&self, id: i64) -> Result<i64, Error> {
-        let now = self.shared.clock.now_ms();
-        let renewal = self.shared.deadlines.lock().renew(id, now)?;
-        if renewal.was_checkpointed {
-            // The remembered remainder must not outlive the renewal over a restart.
-            let command = super::duties::forget_remaining(id);
-            self.propose(command).await?;
+        let give_up = Instant::now() + self.shared.limits.request_timeout;
+        while Instant::now() < give_up {
+            let now = self.shared.clock.now_ms();
+            let renewal = self.shared.deadlines.lock().renewed(id, now);
+            match renewal {
+                Renewal::Renewed(ttl) => {
+                    self.shared.metrics.leases_renewed.inc();
+                    return Ok(ttl);
+                }
+                Renewal::NotFound => return Err(Error::LeaseNotFound),
+                Renewal::NotPrimary => return Err(Error::NotPrimaryLessor),
+                // The remembered remainder must not outlive the renewal over a restart.
+                Renewal::ClearFirst => {
+                    self.propose(super::duties::forget_remaining(id)).await?;
+                }
+                // It ran out; the answer is not found, but not before that is so everywhere.
+                Renewal::Expiring => tokio::time::sleep(EXPIRING_PAUSE).await,
+            }
         }
-        self.shared.metrics.leases_renewed.inc();
-        Ok(renewal.ttl)
+        Err(Error::Timeout)
     }
 
     /// Whole seconds until a lease expires.
     pub fn remaining_ttl(&self, id: i64) -> Option<i64> {
         let now = self.shared.clock.now_ms();
         self.shared.deadlines.lock().remaining(id, now)
+    }
+
+    /// All leases, the first to expire first.
+    pub fn leases(&self) -> Vec<i64> {
+        self.shared.deadlines.lock().by_expiry()
     }
 
     /// Opens a watch stream.

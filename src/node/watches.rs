@@ -24,7 +24,7 @@ use crate::error::{Failure, Fault};
 use crate::metrics::Metrics;
 use crate::mvcc::{Changes, Reader};
 use crate::pb::WatchCreateRequest;
-use crate::watch::{Delivery, Hub, Job, Limits, Now, Output, Page, StreamId, Taken, Visit};
+use crate::watch::{Delivery, Hub, Job, Limits, Now, Output, Page, Receipts, StreamId, Taken, Visit};
 
 /// Revisions of history read at a time.
 const HISTORY_REVISIONS: usize = 1000;
@@ -232,9 +232,7 @@ pub(crate) struct Stream {
     id: StreamId,
     inbox: Sender<Input>,
     queue: mpsc::UnboundedReceiver<Delivery>,
-    taken: Taken,
-    told: Taken,
-    tell_every: Taken,
+    receipts: Receipts,
 }
 
 /// The requesting half of a [`Stream`].
@@ -249,14 +247,7 @@ impl Stream {
         let id = StreamId(ids.fetch_add(1, Ordering::Relaxed));
         let (sender, queue) = mpsc::unbounded_channel();
         let _ = inbox.send(Input::Open { stream: id, queue: sender });
-        // The hub learns of room when half of it is there: soon enough to keep a stream busy, and
-        // not with every response.
-        let tell_every = Taken {
-            responses: (limits.stream_responses / 2).max(1) as u64,
-            bytes: (limits.stream_bytes / 2).max(1) as u64,
-        };
-        let (taken, told) = (Taken::default(), Taken::default());
-        Self { id, inbox, queue, taken, told, tell_every }
+        Self { id, inbox, queue, receipts: Receipts::new(limits) }
     }
 
     /// The half that takes requests.
@@ -270,14 +261,9 @@ impl Stream {
         context: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Delivery>> {
         let delivery = std::task::ready!(self.queue.poll_recv(context));
-        if let Some(delivery) = &delivery {
-            self.taken.add(delivery);
-            if self.taken.responses - self.told.responses >= self.tell_every.responses
-                || self.taken.bytes - self.told.bytes >= self.tell_every.bytes
-            {
-                self.told = self.taken;
-                let _ = self.inbox.send(Input::Taken { stream: self.id, taken: self.taken });
-            }
+        let due = delivery.as_ref().and_then(|delivery| self.receipts.take(delivery));
+        if let Some(taken) = due {
+            let _ = self.inbox.send(Input::Taken { stream: self.id, taken });
         }
         std::task::Poll::Ready(delivery)
     }

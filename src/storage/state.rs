@@ -132,7 +132,7 @@ impl Place {
         let dir = self.generation(number);
         self.create_dir(&dir)?;
         Ok(match self.kind {
-            Kind::Redb => Arc::new(Redb::open(&*self.disk, &dir.join("redb"), self.cache_bytes)?),
+            Kind::Redb => Arc::new(Redb::open(&self.disk, &dir.join("redb"), self.cache_bytes)?),
             Kind::Sled => Arc::new(Sled::open(&dir.join("sled"), self.cache_bytes as u64)?),
         })
     }
