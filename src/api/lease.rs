@@ -8,7 +8,6 @@ use tonic::{Request, Response, Status, Streaming};
 use super::answer;
 use crate::error::Error;
 use crate::lease;
-use crate::limits;
 use crate::machine::Reply;
 use crate::node::Handle;
 use crate::pb::internal_raft_request::Command;
@@ -88,9 +87,6 @@ async fn keep_alive(
 
 impl Lease {
     async fn grant(&self, mut request: LeaseGrantRequest) -> Result<LeaseGrantResponse, Error> {
-        if request.ttl > limits::LEASE_TTL_SECONDS_MAX {
-            return Err(Error::LeaseTTLTooLarge);
-        }
         // Decided before proposing, so that every member stores the same lease.
         request.ttl = lease::clamp(request.ttl, self.node.limits().min_lease_ttl);
         if request.id == 0 {

@@ -78,11 +78,11 @@ pub(super) fn may_put(
     leases: &Book,
     request: &PutRequest,
 ) -> Result<(), Error> {
-    if (request.ignore_value || request.ignore_lease) && state.get(&request.key).is_none() {
-        return Err(Error::KeyNotFound);
-    }
     if request.lease != 0 && leases.lease(request.lease).is_none() {
         return Err(Error::LeaseNotFound);
+    }
+    if (request.ignore_value || request.ignore_lease) && state.get(&request.key).is_none() {
+        return Err(Error::KeyNotFound);
     }
     Ok(())
 }

@@ -267,13 +267,13 @@ impl Machine {
     }
 
     fn alarm(&mut self, request: &AlarmRequest) -> Result<Reply, Error> {
-        let kind = AlarmType::try_from(request.alarm).unwrap_or(AlarmType::None);
+        let kind = request.alarm;
         let action =
             AlarmAction::try_from(request.action).map_err(|_| Error::UnknownMethod)?;
         let alarms = match action {
             AlarmAction::Get => self.alarms.list(kind),
             AlarmAction::Activate => {
-                if kind == AlarmType::None {
+                if kind == AlarmType::None as i32 {
                     Vec::new()
                 } else {
                     self.writes.extend(self.alarms.raise(kind, request.member_id));

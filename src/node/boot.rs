@@ -352,6 +352,7 @@ fn request_limits(config: &Config) -> Limits {
         txn_ops_max: config.max_txn_ops,
         min_lease_ttl: config.min_lease_ttl(),
         quota_bytes: config.quota_bytes(),
+        quota_shown: config.quota_bytes().unwrap_or(config.quota_backend_bytes),
         request_timeout: config.request_timeout(),
         unary_warning: config.warning_unary_request_duration,
         watch: crate::watch::Limits {

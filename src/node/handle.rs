@@ -38,6 +38,8 @@ pub struct Limits {
     pub txn_ops_max: usize,
     pub min_lease_ttl: i64,
     pub quota_bytes: Option<i64>,
+    /// The quota as status tells it: etcd shows a negative one as it was given.
+    pub quota_shown: i64,
     pub request_timeout: Duration,
     pub unary_warning: Duration,
     pub watch: crate::watch::Limits,
@@ -390,7 +392,7 @@ impl Handle {
         Ok(Sizes {
             allocated_bytes: self.settle(size)? as i64,
             in_use_bytes: self.shared.reader.live_bytes(),
-            quota_bytes: self.shared.limits.quota_bytes.unwrap_or(limits::QUOTA_BYTES),
+            quota_bytes: self.shared.limits.quota_shown,
         })
     }
 
