@@ -75,8 +75,12 @@ impl Target {
 
     /// Names the two addresses by what they are for, since the ports differ every time.
     pub fn mask(&self, text: &str) -> String {
-        text.replace(&self.address(), "CLIENT")
-            .replace(&format!("127.0.0.1:{}", self.peer_port), "PEER")
+        text.replace(&self.address(), "CLIENT").replace(&self.peer_address(), "PEER")
+    }
+
+    /// The address other members would use.
+    pub fn peer_address(&self) -> String {
+        format!("127.0.0.1:{}", self.peer_port)
     }
 
     /// Ready is: healthy, and agreed with itself on the cluster's version.
