@@ -6,5 +6,6 @@ pub mod error;
 pub mod limits;
 pub mod members;
 pub mod pb;
+pub mod raft;
 pub mod span;
 pub mod storage;
