@@ -241,7 +241,7 @@ impl Core {
         Ok(id)
     }
 
-    /// Asks a voter to take over. Proposals are refused until it did, or an election timeout passed.
+    /// Asks a voter to take over. Proposals are refused until it has, or for an election timeout.
     pub fn transfer_leader(&mut self, to: u64) -> Result<(), Refusal> {
         self.refuse_if_removed()?;
         self.check_leads()?;

@@ -68,8 +68,8 @@
 //!
 //! # What raft-rs must be kept from
 //!
-//! Most of these panic in raft-rs 0.7.0; the others are silent, which is worse. Each has a script of
-//! its own in `testscripts`.
+//! Most of these panic in raft-rs 0.7.0; the others are silent, which is worse. Each has a script
+//! in `testscripts` or a test.
 //!
 //! - *Input is trusted* (`guard.rs`). Unknown types, gaps between entries, commits beyond the log,
 //!   requests without an entry, messages without a term.
@@ -77,11 +77,13 @@
 //!   down when it applies it.
 //! - *A sole voter campaigns* and asserts that its log is durable. It waits until it is.
 //! - *A member campaigns while it installs a snapshot* and misses entries that are gone. It waits.
-//! - *A second conf change* becomes an empty entry, reported as success. The leader refuses it until
-//!   the first is applied, whoever proposed it.
+//! - *A second conf change* becomes an empty entry, reported as success. The leader refuses it
+//!   until the first is applied, whoever proposed it.
 //! - *A follower's messages all wait for its disk.* Only promises do (`work.rs`), so reads do not
 //!   take as long as a write.
 //! - *A sole voter speaks to its learners* in a term that is not on its disk. It waits.
+//! - *The last but one voter goes* when it hears of its removal; if the other then forgot that this
+//!   was committed, it would wait for ever. So the leader writes that commit before it tells.
 //! - *Reads vanish*: without a leader, before its first commit, when two look alike. The first two
 //!   are refused, and none look alike (`reads.rs`).
 //! - *Election timeouts* come from the operating system's randomness. They are set again from a
@@ -93,7 +95,8 @@
 //! - Lease-based reads: they are stale even with perfect clocks.
 //! - Joint configurations: etcd's log has none.
 //! - Batching of proposals and reads, and back-pressure: the driver collects proposals into one
-//!   call, lets reads share a question, and refuses when `Status` shows commit far ahead of applied.
+//!   call, lets reads share a question, and refuses while `Status` shows commit far ahead of
+//!   applied.
 //! - Authentication of peers: `from` is believed.
 //!
 //! The driver in `node` is the only caller; `peer` uses [`wire`].

@@ -11,7 +11,7 @@ use super::super::{
     Boot, Boundary, ConfState, Core, Entry, EntryType, HardState, Message, MessageType, Persist,
     ReadId, Refusal, Role, Work, wire,
 };
-use super::script::show;
+use super::show;
 
 /// The state machine: the commands it was given, and the members.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -140,9 +140,9 @@ impl Tally {
     pub fn is_lively(&self) -> bool {
         let Tally { terms, commits, crashes, reads, reads_lost, snapshots, removals, refusals } =
             *self;
-        let rare = [reads_lost, snapshots, removals];
-        let common = [terms, commits, crashes, reads, refusals];
-        rare.iter().all(|count| *count >= 50) && common.iter().all(|count| *count >= 500)
+        let rare = [snapshots, removals];
+        let common = [terms, commits, crashes, reads, reads_lost, refusals];
+        rare.iter().all(|count| *count >= 20) && common.iter().all(|count| *count >= 200)
     }
 }
 
@@ -292,6 +292,7 @@ impl World {
         let known = self.promises.committed.keys().next_back().copied().unwrap_or(0);
         let read = self.core(id).read_index()?;
         self.member(id).reads.insert(read, known);
+        self.events.note(|| format!("{id} asks for read {}", read.0));
         self.attend(id);
         Ok(read)
     }
@@ -316,11 +317,26 @@ impl World {
         }
     }
 
+    /// Delivers until nothing is under way.
+    pub fn settle(&mut self) {
+        while !self.wire.is_empty() {
+            for message in std::mem::take(&mut self.wire) {
+                self.deliver(message);
+            }
+        }
+    }
+
     /// Loses a message on its way. The sender of a snapshot always learns how that ended.
     pub fn lose(&mut self, message: &Message) {
+        self.events.note(|| format!("{} DROPPED", show::message(message)));
         if message.msg_type == MessageType::MsgSnapshot as i32 {
             self.report_snapshot(message.from, message.to, false);
         }
+    }
+
+    pub fn report_unreachable(&mut self, id: u64, peer: u64) {
+        self.core(id).report_unreachable(peer);
+        self.attend(id);
     }
 
     fn report_snapshot(&mut self, from: u64, to: u64, arrived: bool) {
