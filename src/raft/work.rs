@@ -150,6 +150,7 @@ impl Outbox {
             MessageType::MsgAppend
             | MessageType::MsgSnapshot
             | MessageType::MsgHeartbeat
+            | MessageType::MsgReadIndexResp
             | MessageType::MsgTimeoutNow => self.binding.and(last_write),
             MessageType::MsgHup
             | MessageType::MsgBeat
@@ -159,8 +160,7 @@ impl Outbox {
             | MessageType::MsgSnapStatus
             | MessageType::MsgCheckQuorum
             | MessageType::MsgTransferLeader
-            | MessageType::MsgReadIndex
-            | MessageType::MsgReadIndexResp => None,
+            | MessageType::MsgReadIndex => None,
         };
         match waits_for {
             Some(write) => self.held.push_back((write, message)),
