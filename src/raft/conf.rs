@@ -13,8 +13,8 @@
 //! Deliberately absent: V2 (joint) changes. etcd's API never makes one, and an etcd member that
 //! meets one in its log panics.
 
-use ::raft::eraftpb::{ConfChange, ConfChangeType, ConfState, Entry, EntryType, HardState};
 use ::raft::eraftpb::UPDATE_NODE;
+use ::raft::eraftpb::{ConfChange, ConfChangeType, ConfState, Entry, EntryType, HardState};
 use bytes::Bytes;
 use prost::Message as _;
 use serde::{Deserialize, Deserializer, Serialize};

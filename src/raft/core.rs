@@ -241,7 +241,7 @@ impl Core {
         Ok(id)
     }
 
-    /// Asks a voter to take over. Proposals are refused until it did, or an election timeout passed.
+    /// Asks a voter to take over. Proposals are refused until it has, or for an election timeout.
     pub fn transfer_leader(&mut self, to: u64) -> Result<(), Refusal> {
         self.refuse_if_removed()?;
         self.check_leads()?;
@@ -406,6 +406,8 @@ impl Core {
         match self.installing.take() {
             Some((snapshot, conf_state)) if snapshot <= applied => {
                 self.conf_state = conf::sorted(conf_state);
+                let theirs = self.node.raft.prs().conf().to_conf_state();
+                assert_eq!(conf::sorted(theirs), self.conf_state, "raft lives by the snapshot");
             }
             other => self.installing = other,
         }

@@ -146,7 +146,8 @@ fn is_ours(entry: &Entry) -> bool {
 }
 
 fn check_snapshot(message: &Message) -> Result<(), Malformed> {
-    let metadata = message.snapshot.as_ref().and_then(|snapshot: &Snapshot| snapshot.metadata.as_ref());
+    let metadata =
+        message.snapshot.as_ref().and_then(|snapshot: &Snapshot| snapshot.metadata.as_ref());
     let Some(metadata) = metadata else { return Err(Malformed::BadSnapshot(0, 0)) };
     let in_range = (1..u64::MAX).contains(&metadata.index);
     if !in_range || metadata.term == 0 || metadata.term > message.term {
@@ -192,11 +193,7 @@ impl Core {
     /// what earlier leaders committed, and raft-rs would drop the question.
     pub(super) fn check_leads_surely(&self) -> Result<(), Refusal> {
         self.check_leads()?;
-        if self.node.raft.commit_to_current_term() {
-            Ok(())
-        } else {
-            Err(Refusal::TermUncommitted)
-        }
+        if self.node.raft.commit_to_current_term() { Ok(()) } else { Err(Refusal::TermUncommitted) }
     }
 
     /// Whether an election would make raft-rs panic.

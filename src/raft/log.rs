@@ -44,8 +44,8 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// A log as recovery found it. The caller has checked that `entries` follow `boundary`, and that
-    /// `applied` lies within.
+    /// A log as recovery found it. The caller has checked that `entries` follow `boundary`, and
+    /// that `applied` lies within.
     pub fn new(
         boundary: Boundary,
         entries: Vec<Entry>,

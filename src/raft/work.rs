@@ -7,11 +7,12 @@
 //! |---|---|---|
 //! | AppendResponse, votes, pre-votes and answers to them | my log and my vote | after the write |
 //! | whatever a leader says in its own name | that it leads this term | after the term is written |
-//! | the same, when a conf change is committed | that it is committed | after the commit is written |
+//! | the same, as a conf change is committed | that it is committed | after the commit is written |
 //! | everything else: heartbeat answers, forwarded requests and reads | nothing durable | at once |
 //!
-//! - raft-rs would hold all messages of a follower back, and with them the heartbeat answers that a
-//!   ReadIndex round waits for; reads would take as long as the disk. etcd's raft has this very rule.
+//! - raft-rs would hold all messages of a follower back, and with them the heartbeat answers that
+//!   a ReadIndex round waits for: reads would take as long as the disk. The first row is the rule
+//!   of etcd's raft.
 //! - A leader of several voters has its term on disk before it wins. A sole voter wins the moment
 //!   it campaigns; without the second row it could speak to a learner, crash, and speak
 //!   differently in the same term.
@@ -149,6 +150,7 @@ impl Outbox {
             MessageType::MsgAppend
             | MessageType::MsgSnapshot
             | MessageType::MsgHeartbeat
+            | MessageType::MsgReadIndexResp
             | MessageType::MsgTimeoutNow => self.binding.and(last_write),
             MessageType::MsgHup
             | MessageType::MsgBeat
@@ -158,8 +160,7 @@ impl Outbox {
             | MessageType::MsgSnapStatus
             | MessageType::MsgCheckQuorum
             | MessageType::MsgTransferLeader
-            | MessageType::MsgReadIndex
-            | MessageType::MsgReadIndexResp => None,
+            | MessageType::MsgReadIndex => None,
         };
         match waits_for {
             Some(write) => self.held.push_back((write, message)),

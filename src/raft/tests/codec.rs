@@ -98,7 +98,8 @@ fn any_message_comes_back() {
             (dice.roll(9), dice.roll(1 << 50), dice.roll(1 << 50));
         (message.reject, message.reject_hint) = (dice.roll(2) == 1, dice.roll(9));
         if dice.roll(4) == 0 {
-            let conf_state = ConfState { voters: vec![1, 2], learners: vec![3], ..Default::default() };
+            let conf_state =
+                ConfState { voters: vec![1, 2], learners: vec![3], ..Default::default() };
             let mut snapshot = Snapshot { data: bytes("01 02"), metadata: None };
             snapshot.mut_metadata().conf_state = Some(conf_state);
             snapshot.mut_metadata().index = dice.roll(99);
@@ -137,7 +138,10 @@ fn contexts_are_the_json_of_etcd() {
             Context { name: "n".to_owned(), client_urls: urls("http://a:2"), ..add },
             r#"{"id":1,"peerURLs":["http://a:1"],"name":"n","clientURLs":["http://a:2"]}"#,
         ),
-        (Context::promotion(u64::MAX), r#"{"id":18446744073709551615,"peerURLs":null,"isPromote":true}"#),
+        (
+            Context::promotion(u64::MAX),
+            r#"{"id":18446744073709551615,"peerURLs":null,"isPromote":true}"#,
+        ),
     ];
     for (context, json) in contexts {
         assert_eq!(context.encode(), json);

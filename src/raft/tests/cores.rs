@@ -9,7 +9,8 @@ use super::super::{Boot, Boundary, ConfState, Core, Entry, HardState};
 use super::simulation::Dice;
 
 fn entries(positions: &[(u64, u64)]) -> Vec<Entry> {
-    let entry = |(index, term): &(u64, u64)| Entry { index: *index, term: *term, ..Entry::default() };
+    let entry =
+        |(index, term): &(u64, u64)| Entry { index: *index, term: *term, ..Entry::default() };
     positions.iter().map(entry).collect()
 }
 
@@ -45,6 +46,18 @@ fn a_core_goes_on_where_recovery_ends() {
     assert_eq!(core.status().commit, 3);
 }
 
+/// An applier that a snapshot has overtaken may still report what it did.
+#[test]
+fn late_reports_change_nothing() {
+    let mut core = Core::new(boot()).expect("it is consistent");
+    for index in [0, 2, 3] {
+        core.on_applied(index);
+        assert_eq!(core.status().applied, 3);
+    }
+    core.on_applied(4);
+    assert_eq!(core.status().applied, 4);
+}
+
 #[test]
 fn a_core_does_not_start_over_a_hole() {
     let joint = ConfState { voters_outgoing: vec![3], ..boot().conf_state };
@@ -53,7 +66,10 @@ fn a_core_does_not_start_over_a_hole() {
     let bad = [
         (Boot { applied: 1, ..boot() }, "the state ends at 1, the log begins after 2"),
         (Boot { applied: 6, ..boot() }, "the log ends at 5, but 6 is applied and 4 committed"),
-        (Boot { hard_state: ahead, ..boot() }, "the log ends at 5, but 3 is applied and 6 committed"),
+        (
+            Boot { hard_state: ahead, ..boot() },
+            "the log ends at 5, but 3 is applied and 6 committed",
+        ),
         (Boot { hard_state: behind, ..boot() }, "the log reached term 2, the hard state 1"),
         (
             Boot { entries: entries(&[(3, 1), (5, 2)]), ..boot() },
@@ -87,7 +103,8 @@ fn the_log_keeps_what_it_must() {
                 0 | 1 => {
                     // From anywhere after what is applied, for some entries.
                     let first = applied + 1 + dice.roll(last - applied + 1);
-                    let positions: Vec<_> = (first..=first + dice.roll(5)).map(|i| (i, term)).collect();
+                    let positions: Vec<_> =
+                        (first..=first + dice.roll(5)).map(|i| (i, term)).collect();
                     log.append(&entries(&positions));
                     all.truncate(first as usize);
                     all.extend(entries(&positions));
@@ -150,7 +167,8 @@ fn timeouts_differ() {
         let (hard_state, entries) = conf::bootstrap(founders);
         let conf_state = ConfState { voters: vec![1, 2, 3], ..ConfState::default() };
         let boot = Boot { id, seed, hard_state, entries, conf_state, applied: 3, ..boot() };
-        let mut core = Core::new(Boot { boundary: Boundary::default(), ..boot }).expect("consistent");
+        let mut core =
+            Core::new(Boot { boundary: Boundary::default(), ..boot }).expect("consistent");
         let mut ticks = 0;
         while core.work().is_none_or(|work| work.standing.is_none()) {
             core.tick();
@@ -162,7 +180,10 @@ fn timeouts_differ() {
     for seed in 0..1000 {
         seen[first_campaign(1, seed)] += 1;
     }
-    assert!(seen[..10].iter().all(|count| *count == 0), "none is shorter than the minimum: {seen:?}");
+    assert!(
+        seen[..10].iter().all(|count| *count == 0),
+        "none is shorter than the minimum: {seen:?}"
+    );
     assert!(seen[10..].iter().all(|count| *count > 50), "all lengths occur: {seen:?}");
     let same = (0..1000).filter(|seed| first_campaign(1, *seed) == first_campaign(2, *seed));
     assert!(same.count() < 200, "two members with the same seed draw apart");

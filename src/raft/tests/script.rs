@@ -8,7 +8,10 @@ use bytes::Bytes;
 use goldenscript::Context;
 
 use super::super::conf::{Change, Kind};
-use super::super::{Entry, Message, MessageType, Proposed, SnapshotMetadata};
+use super::super::{
+    ConfState, Entry, Message, MessageType, Progress, Proposed, Refusal, SnapshotMetadata,
+};
+use super::show;
 use super::world::{Disk, World};
 
 /// The words of the scripts. Members are named by their ids.
@@ -154,23 +157,12 @@ impl Runner {
             }
             Command::Campaign(id) => return Ok(refusal(world.input(*id, |core| core.campaign()))),
             Command::Deliver { from, to, kind } => {
-                for message in take(world, *from, *to, kind) {
-                    world.deliver(message);
-                }
+                take(world, *from, *to, kind).into_iter().for_each(|m| world.deliver(m));
             }
             Command::Drop { from, to, kind } => {
-                for message in take(world, *from, *to, kind) {
-                    world.events.note(|| format!("{} DROPPED", show::message(&message)));
-                    world.lose(&message);
-                }
+                take(world, *from, *to, kind).into_iter().for_each(|m| world.lose(&m));
             }
-            Command::Settle => {
-                while !world.wire.is_empty() {
-                    for message in std::mem::take(&mut world.wire) {
-                        world.deliver(message);
-                    }
-                }
-            }
+            Command::Settle => world.settle(),
             Command::Propose { id, commands } => {
                 let payloads = commands.iter().map(|text| Bytes::from(text.clone())).collect();
                 return Ok(proposed(world.input(*id, |core| core.propose(payloads))));
@@ -179,10 +171,7 @@ impl Runner {
                 let change = change(kind, *node)?;
                 return Ok(proposed(world.input(*id, |core| core.propose_conf_change(&change))));
             }
-            Command::Read(id) => match world.read(*id) {
-                Ok(read) => world.events.lines.insert(0, format!("read {}", read.0)),
-                Err(error) => return Ok(Some(format!("refused: {error}"))),
-            },
+            Command::Read(id) => return Ok(refusal(world.read(*id))),
             Command::Transfer { id, to } => {
                 return Ok(refusal(world.input(*id, |core| core.transfer_leader(*to))));
             }
@@ -190,12 +179,7 @@ impl Runner {
             Command::Write { id, count } => world.finish_writes(*id, count.unwrap_or(usize::MAX)),
             Command::Applier { id, speed } => world.member(*id).slow_applier = is_slow(speed)?,
             Command::Apply { id, count } => world.apply(*id, count.unwrap_or(usize::MAX)),
-            Command::Cut { id, from } => {
-                for other in from.split(',') {
-                    let other = other.parse()?;
-                    world.cut.extend([(*id, other), (other, *id)]);
-                }
-            }
+            Command::Cut { id, from } => cut(world, *id, from)?,
             Command::Heal => world.cut.clear(),
             Command::Crash(id) => world.crash(*id),
             Command::Restart(id) => world.start(*id),
@@ -203,36 +187,35 @@ impl Runner {
                 world.checkpoint(*id);
                 world.compact(*id, *index);
             }
-            Command::Unreachable { id, peer } => {
-                world.input(*id, |core| {
-                    core.report_unreachable(*peer);
-                    Ok(())
-                })?;
-            }
+            Command::Unreachable { id, peer } => world.report_unreachable(*id, *peer),
             Command::Inject { .. } => {
                 let message = message(command)?;
-                let to = message.to;
-                return Ok(refusal(world.input(to, |core| core.step(message))));
+                return Ok(refusal(world.input(message.to, |core| core.step(message))));
             }
             Command::Status(ids) => {
                 let lines: Vec<String> = ids.iter().map(|id| status(world, *id)).collect();
                 return Ok(Some(lines.join("\n")));
             }
-            Command::Progress(id) => {
-                let members = world.core(*id).progress();
-                let line = |p: &super::super::Progress| {
-                    let kind = if p.is_learner { "learner" } else { "voter" };
-                    let active = if p.is_active { "active" } else { "silent" };
-                    format!("{} {kind} matched={} {:?} {active}", p.id, p.matched, p.flow)
-                };
-                return Ok(Some(members.iter().map(line).collect::<Vec<_>>().join("\n")));
-            }
+            Command::Progress(id) => return Ok(Some(progress(world, *id))),
         }
         Ok(None)
     }
 }
 
-fn take(world: &mut World, from: Option<u64>, to: Option<u64>, kind: &Option<String>) -> Vec<Message> {
+fn cut(world: &mut World, id: u64, from: &str) -> Result<(), Box<dyn Error>> {
+    for other in from.split(',') {
+        let other = other.parse()?;
+        world.cut.extend([(id, other), (other, id)]);
+    }
+    Ok(())
+}
+
+fn take(
+    world: &mut World,
+    from: Option<u64>,
+    to: Option<u64>,
+    kind: &Option<String>,
+) -> Vec<Message> {
     let wanted = |message: &Message| {
         from.is_none_or(|from| from == message.from)
             && to.is_none_or(|to| to == message.to)
@@ -243,13 +226,15 @@ fn take(world: &mut World, from: Option<u64>, to: Option<u64>, kind: &Option<Str
     taken
 }
 
-fn refusal<T>(outcome: Result<T, super::super::Refusal>) -> Option<String> {
+fn refusal<T>(outcome: Result<T, Refusal>) -> Option<String> {
     outcome.err().map(|error| format!("refused: {error}"))
 }
 
-fn proposed(outcome: Result<Proposed, super::super::Refusal>) -> Option<String> {
+fn proposed(outcome: Result<Proposed, Refusal>) -> Option<String> {
     match outcome {
-        Ok(Proposed::Appended { first, term }) => Some(format!("proposed from {first} in term {term}")),
+        Ok(Proposed::Appended { first, term }) => {
+            Some(format!("proposed from {first} in term {term}"))
+        }
         Ok(Proposed::Forwarded { leader }) => Some(format!("forwarded to {leader}")),
         Err(error) => Some(format!("refused: {error}")),
     }
@@ -292,10 +277,29 @@ fn status(world: &mut World, id: u64) -> String {
     )
 }
 
+fn progress(world: &mut World, id: u64) -> String {
+    let line = |progress: &Progress| {
+        let kind = if progress.is_learner { "learner" } else { "voter" };
+        let active = if progress.is_active { "active" } else { "silent" };
+        let Progress { id, matched, flow, .. } = progress;
+        format!("{id} {kind} matched={matched} {flow:?} {active}")
+    };
+    world.core(id).progress().iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
 /// Builds the message of an `inject`. An entry is `index@term`, or `index@term:type`.
 fn message(command: &Command) -> Result<Message, Box<dyn Error>> {
     let Command::Inject {
-        kind, to, from, term, index, log_term, commit, entries, reject_hint, voters,
+        kind,
+        to,
+        from,
+        term,
+        index,
+        log_term,
+        commit,
+        entries,
+        reject_hint,
+        voters,
     } = command
     else {
         return Err("not an injection".into());
@@ -333,113 +337,11 @@ fn message(command: &Command) -> Result<Message, Box<dyn Error>> {
     if !voters.is_empty() {
         let voters = voters.split(',').map(str::parse).collect::<Result<Vec<u64>, _>>()?;
         let metadata = SnapshotMetadata { index: *index, term: *log_term, ..Default::default() };
-        let conf_state = super::super::ConfState { voters, ..Default::default() };
+        let conf_state = ConfState { voters, ..Default::default() };
         let metadata = SnapshotMetadata { conf_state: Some(conf_state), ..metadata };
         message.mut_snapshot().set_metadata(metadata);
     }
     Ok(message)
-}
-
-/// Raft's values in a line each.
-pub mod show {
-    use super::super::super::conf::Change;
-    use super::super::super::{
-        ConfState, Entry, EntryType, Message, MessageType, Persist, Role, Standing,
-    };
-
-    pub fn standing(standing: &Standing) -> String {
-        match (standing.role, standing.leader) {
-            (Role::Leader, _) => format!("leader of term {}", standing.term),
-            (Role::Follower, 0) => format!("without a leader in term {}", standing.term),
-            (Role::Follower, leader) => format!("following {leader} in term {}", standing.term),
-            (role, _) => format!("{role:?} in term {}", standing.term),
-        }
-    }
-
-    pub fn conf_state(state: &ConfState) -> String {
-        let learners = match state.learners.is_empty() {
-            true => String::new(),
-            false => format!(" learners={:?}", state.learners),
-        };
-        format!("voters={:?}{learners}", state.voters)
-    }
-
-    pub fn entry(entry: &Entry) -> String {
-        let content = match entry.get_entry_type() {
-            EntryType::EntryConfChange => match Change::decode(&entry.data) {
-                Ok(change) => format!("{:?} {}", change.kind, change.node),
-                Err(error) => error.to_string(),
-            },
-            _ if entry.data.is_empty() => "-".to_owned(),
-            _ => String::from_utf8_lossy(&entry.data).into_owned(),
-        };
-        format!("{}@{} {content}", entry.index, entry.term)
-    }
-
-    fn entries(entries: &[Entry]) -> String {
-        entries.iter().map(entry).collect::<Vec<_>>().join(", ")
-    }
-
-    pub fn persist(persist: &Persist) -> String {
-        let hard_state = &persist.hard_state;
-        let mut line = format!("#{}", persist.number);
-        if let Some(snapshot) = &persist.snapshot {
-            let metadata = snapshot.get_metadata();
-            line += &format!(" snapshot {}@{}", metadata.index, metadata.term);
-        }
-        let entries = entries(&persist.entries);
-        let (term, vote, commit) = (hard_state.term, hard_state.vote, hard_state.commit);
-        line + &format!(" [{entries}] term={term} vote={vote} commit={commit}")
-    }
-
-    pub fn message(message: &Message) -> String {
-        let kind = message.get_msg_type();
-        let mut line = format!("{}→{} {kind:?}", message.from, message.to);
-        let mut add = |text: String| {
-            line.push(' ');
-            line.push_str(&text);
-        };
-        if message.term != 0 {
-            add(format!("term={}", message.term));
-        }
-        match kind {
-            MessageType::MsgSnapshot => {
-                let metadata = message.get_snapshot().get_metadata();
-                let state = conf_state(metadata.get_conf_state());
-                add(format!("{}@{} {state}", metadata.index, metadata.term));
-            }
-            MessageType::MsgAppend => add(format!("after {}@{}", message.index, message.log_term)),
-            MessageType::MsgRequestVote | MessageType::MsgRequestPreVote => {
-                add(format!("last {}@{}", message.index, message.log_term));
-            }
-            MessageType::MsgAppendResponse if message.reject => add(format!(
-                "rejects {}, hint {}@{}",
-                message.index, message.reject_hint, message.log_term
-            )),
-            MessageType::MsgAppendResponse | MessageType::MsgReadIndexResp => {
-                add(format!("index={}", message.index));
-            }
-            _ if message.reject => add("rejects".to_owned()),
-            _ => {}
-        }
-        // A read's context is a number that the reader chose, not text.
-        let is_read = matches!(kind, MessageType::MsgReadIndex | MessageType::MsgReadIndexResp);
-        if !message.entries.is_empty() && !is_read {
-            add(format!("[{}]", entries(&message.entries)));
-        }
-        if matches!(kind, MessageType::MsgAppend | MessageType::MsgHeartbeat) {
-            add(format!("commit={}", message.commit));
-        }
-        if let Some(number) = message.context.last_chunk::<8>() {
-            match kind {
-                MessageType::MsgHeartbeat | MessageType::MsgHeartbeatResponse => {
-                    add(format!("read={}", u64::from_be_bytes(*number)));
-                }
-                _ => add(String::from_utf8_lossy(&message.context).into_owned()),
-            }
-        }
-        line
-    }
 }
 
 /// One test for all scripts, so that a new file needs no new line here. Each is reported by name.

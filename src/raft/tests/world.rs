@@ -11,7 +11,7 @@ use super::super::{
     Boot, Boundary, ConfState, Core, Entry, EntryType, HardState, Message, MessageType, Persist,
     ReadId, Refusal, Role, Work, wire,
 };
-use super::script::show;
+use super::show;
 
 /// The state machine: the commands it was given, and the members.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,7 +29,9 @@ impl Machine {
     fn admits(&mut self, change: &Change) -> bool {
         match change.kind {
             Kind::AddVoter | Kind::AddLearner => !self.removed.contains(&change.node),
-            Kind::Remove => conf::contains(&self.conf_state, change.node) && self.removed.insert(change.node),
+            Kind::Remove => {
+                conf::contains(&self.conf_state, change.node) && self.removed.insert(change.node)
+            }
             Kind::Update => conf::contains(&self.conf_state, change.node),
         }
     }
@@ -112,6 +114,8 @@ impl Events {
 /// How often things happened, so that a test can tell whether it tested anything.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
+    pub terms: u64,
+    pub commits: u64,
     pub crashes: u64,
     pub reads: u64,
     pub reads_lost: u64,
@@ -122,6 +126,8 @@ pub struct Tally {
 
 impl Tally {
     pub fn add(&mut self, other: Tally) {
+        self.terms += other.terms;
+        self.commits += other.commits;
         self.crashes += other.crashes;
         self.reads += other.reads;
         self.reads_lost += other.reads_lost;
@@ -132,8 +138,11 @@ impl Tally {
 
     /// Whether everything happened that should be tested.
     pub fn is_lively(&self) -> bool {
-        let Tally { crashes, reads, reads_lost, snapshots, removals, refusals } = *self;
-        [crashes, reads, reads_lost, snapshots, removals, refusals].iter().all(|count| *count > 50)
+        let Tally { terms, commits, crashes, reads, reads_lost, snapshots, removals, refusals } =
+            *self;
+        let rare = [snapshots, removals];
+        let common = [terms, commits, crashes, reads, reads_lost, refusals];
+        rare.iter().all(|count| *count >= 20) && common.iter().all(|count| *count >= 200)
     }
 }
 
@@ -245,6 +254,13 @@ impl World {
         running.map(|(id, _)| *id).collect()
     }
 
+    /// What happened so far.
+    pub fn tally(&self) -> Tally {
+        let terms = self.promises.leaders.len() as u64;
+        let commits = self.promises.committed.len() as u64;
+        Tally { terms, commits, ..self.tally }
+    }
+
     pub fn leader(&self) -> Option<u64> {
         let leads = |core: &Core| core.status().standing.role == Role::Leader;
         let mut leaders: Vec<(u64, u64)> = Vec::new();
@@ -276,6 +292,7 @@ impl World {
         let known = self.promises.committed.keys().next_back().copied().unwrap_or(0);
         let read = self.core(id).read_index()?;
         self.member(id).reads.insert(read, known);
+        self.events.note(|| format!("{id} asks for read {}", read.0));
         self.attend(id);
         Ok(read)
     }
@@ -300,11 +317,26 @@ impl World {
         }
     }
 
+    /// Delivers until nothing is under way.
+    pub fn settle(&mut self) {
+        while !self.wire.is_empty() {
+            for message in std::mem::take(&mut self.wire) {
+                self.deliver(message);
+            }
+        }
+    }
+
     /// Loses a message on its way. The sender of a snapshot always learns how that ended.
     pub fn lose(&mut self, message: &Message) {
+        self.events.note(|| format!("{} DROPPED", show::message(message)));
         if message.msg_type == MessageType::MsgSnapshot as i32 {
             self.report_snapshot(message.from, message.to, false);
         }
+    }
+
+    pub fn report_unreachable(&mut self, id: u64, peer: u64) {
+        self.core(id).report_unreachable(peer);
+        self.attend(id);
     }
 
     fn report_snapshot(&mut self, from: u64, to: u64, arrived: bool) {
@@ -354,7 +386,8 @@ impl World {
                 EntryType::EntryConfChange => {
                     let change = Change::decode(&entry.data).expect("only changes are committed");
                     if machine.admits(&change) {
-                        let applied = core.apply_conf_change(entry.index, &change).expect("it fits");
+                        let applied =
+                            core.apply_conf_change(entry.index, &change).expect("it fits");
                         machine.conf_state = applied.conf_state;
                         if applied.removed {
                             self.tally.removals += 1;
@@ -383,7 +416,8 @@ impl World {
         while let Some(work) = self.members.get_mut(&id).and_then(|m| m.core.as_mut()?.work()) {
             self.promises.see_standing(id, &work, &mut self.events);
             for (read, index) in &work.reads {
-                let known = self.member(id).reads.remove(read).expect("only open reads are answered");
+                let known =
+                    self.member(id).reads.remove(read).expect("only open reads are answered");
                 assert!(*index >= known, "read {read:?} of {id} missed {known}, served at {index}");
                 self.tally.reads += 1;
                 self.events.note(|| format!("{id} may serve read {} at {index}", read.0));
@@ -433,7 +467,10 @@ impl World {
     /// Notes the state machine's state durably, as the checkpointer does behind everybody's back.
     pub fn checkpoint(&mut self, id: u64) {
         let member = self.member(id);
-        assert!(member.machine.applied <= member.disk.last_index(), "only what is written is applied");
+        assert!(
+            member.machine.applied <= member.disk.last_index(),
+            "only what is written is applied"
+        );
         member.disk.checkpoint = member.machine.clone();
     }
 
