@@ -6,12 +6,11 @@
 //! one number per watcher.
 //!
 //! ```text
-//!   applier ── publish, compacted, restored ──┐      ┌── Send ───► a bounded queue per stream ──► edge
-//!   edges ──── open, create, cancel, ... ─────┼► hub ┤                                             │
-//!   history ── caught_up ─────────────────────┤      └── CatchUp ► whoever reads the store ──┐     │
-//!                                             ▲                                             │     │
-//!                                             ├──────────────── Page ───────────────────────┘     │
-//!                                             └──────────────── room ─────────────────────────────┘
+//!  applier ─ publish, compacted, restored ─┐     ┌─ Send ──► a queue per stream ─► edge
+//!  edges ─── open, create, cancel, … ──────┼► hub┤                                  │
+//!                                          │     └─ CatchUp ─► reader of history    │
+//!                                          ├◄─ caught_up(Page) ──────┘              │
+//!                                          └◄─ room(Taken) ─────────────────────────┘
 //! ```
 //!
 //! # The idea
