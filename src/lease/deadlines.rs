@@ -6,7 +6,7 @@
 //!
 //! Invariants:
 //! - Every lease has exactly one place in `queue`, not after its deadline unless it is expiring.
-//! - A lease that is expiring stays so until it is revoked or leadership ends.
+//! - A lease that is expiring stays so, its deadline past, until it is revoked or leadership ends.
 //! - While not leading nothing is known and nothing is handed out.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -158,7 +158,7 @@ impl Deadlines {
             return Renewal::NotPrimary;
         }
         let Some(term) = self.terms.get_mut(&id) else { return Renewal::NotFound };
-        if term.is_expiring || now_ms >= term.deadline_ms {
+        if now_ms >= term.deadline_ms {
             return Renewal::Expiring;
         }
         if term.mark != Mark::Clear {

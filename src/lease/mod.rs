@@ -3,8 +3,8 @@
 //! Two rooms that share nothing but lease ids:
 //!
 //! - [`Book`] is replicated. Every member has the same one after the same log entries: which leases
-//!   exist, their time to live, the time left at the last checkpoint, the keys attached. It knows no
-//!   time. Its rows are the `lease` table, byte for byte etcd's.
+//!   exist, their time to live, the time left at the last checkpoint, the keys attached. It knows
+//!   no time. Its rows are the `lease` table, byte for byte etcd's.
 //! - [`Deadlines`] is the leader's alone, in memory, gone when leadership goes. It turns renewals
 //!   into later deadlines without a word to anybody, and says which leases to propose revoking.
 //!

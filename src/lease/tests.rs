@@ -22,7 +22,7 @@ use super::model::exercise;
 /// - `reload`: a new book from the rows written and the attachments there are.
 /// - `load <key bytes in hex> <id> <ttl>`: a row, as a damaged table may have it.
 /// - `promote <extend ms>`, `demote`, `pass <ms>`, `renew <id>`, `left <id>`, `order`.
-/// - `tick [<max>]`: what to revoke and to checkpoint. `retry <id>`: revoking could not be proposed.
+/// - `tick [<max>]`: what to revoke and to checkpoint. `retry <id>`: revoking was not proposed.
 /// - `grants <first> <count> <ttl>`: many; prints nothing. `expiries <ms>`: how many each tick.
 /// - `minimum <election ticks> <heartbeat ms>`, `clamp <ttl> <minimum>`.
 #[derive(Default)]

@@ -47,7 +47,8 @@ enum Stop {
 }
 
 impl Hub {
-    /// Takes a finished job's page; pages of jobs from before a restore are ignored.
+    /// Takes a finished job's page. Every job must come back; one from before a restore, or whose
+    /// watchers are gone, changes nothing.
     pub fn caught_up(&mut self, page: Page) {
         let Some((keys, interest)) = self.jobs.remove(&page.job) else { return };
         let state = State::Loading(page.job);

@@ -35,8 +35,9 @@ pub struct Reader {
     pub clients: BTreeMap<i64, Client>,
     /// Create requests whose response has not been read yet.
     creating: VecDeque<pb::WatchCreateRequest>,
-    /// Progress requests not answered yet.
+    /// Progress requests not answered yet, and the revision of the store at the last one.
     asked: usize,
+    asked_at: i64,
 }
 
 /// The member.
@@ -83,6 +84,7 @@ impl World {
             clients: BTreeMap::new(),
             creating: VecDeque::new(),
             asked: 0,
+            asked_at: 0,
         };
         self.readers.insert(stream, reader);
         self.hub.open(stream, self.now_ms);
@@ -118,8 +120,11 @@ impl World {
 
     /// Asks a stream for progress.
     pub fn ask_progress(&mut self, stream: StreamId) {
-        self.reader(stream).asked += 1;
-        self.hub.progress_request(stream, self.store.revision);
+        let revision = self.store.revision;
+        let reader = self.reader(stream);
+        reader.asked += 1;
+        reader.asked_at = revision;
+        self.hub.progress_request(stream, revision);
         self.collect();
     }
 
@@ -257,6 +262,9 @@ impl World {
                         let queued: usize = reader.queue.iter().map(|queued| queued.bytes).sum();
                         assert!(reader.queue.len() < self.limits.stream_responses, "bounded");
                         assert!(queued < self.limits.stream_bytes, "bounded");
+                    }
+                    if matches!(delivery.body, Body::Progress) && delivery.watch_id == NO_WATCH {
+                        assert!(delivery.revision >= reader.asked_at, "no older than asked for");
                     }
                     reader.queue.push_back(delivery);
                 }
