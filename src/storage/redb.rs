@@ -17,7 +17,7 @@
 //! - The double-crash bugs fixed in redb 4.2 and 4.3 were in one-phase recovery.
 //! - Pages whose sync failed look written to the next process, which reads them from the cache.
 //!   In two phases nothing durable names a page before it is synced, so they are free pages there
-//!   and are written again before they are used.
+//!   and are written again before they are used. In one phase our fault test loses the file.
 //!
 //! The price is a second sync per checkpoint and the allocator's state, 9 KiB in a small file and
 //! about 140 KiB more per GiB, on a path nobody waits for.

@@ -10,6 +10,7 @@
 //! - No lock is held while sled works, so views never wait for a commit here.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -26,6 +27,13 @@ pub struct Versions {
     undone: VecDeque<(u64, Undo)>,
     /// How many views see each commit.
     views: BTreeMap<u64, usize>,
+}
+
+impl fmt::Debug for Versions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let undone: Vec<u64> = self.undone.iter().map(|(commit, _)| *commit).collect();
+        write!(f, "applied {}, undone {undone:?}, views {:?}", self.applied, self.views)
+    }
 }
 
 impl Versions {
