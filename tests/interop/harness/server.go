@@ -159,22 +159,30 @@ func (s *Server) WaitReady() error {
 }
 
 func healthy(client http.Client, url string) error {
-	response, err := client.Get(url + "/health")
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
+	body, err := fetch(client, url+"/health")
 	if err != nil {
 		return err
 	}
 	// A member under alarm serves, though it calls itself unhealthy.
-	for _, serving := range []string{`"health":"true"`, `"reason":"ALARM`} {
-		if strings.Contains(string(body), serving) {
-			return nil
-		}
+	if !strings.Contains(body, `"health":"true"`) && !strings.Contains(body, `"reason":"ALARM`) {
+		return fmt.Errorf("health: %s", body)
 	}
-	return fmt.Errorf("health: %s", body)
+	// The cluster's version is agreed on a moment later, and some requests need it.
+	body, err = fetch(client, url+"/version")
+	if err == nil && !strings.Contains(body, `"etcdcluster":"3.`) {
+		return fmt.Errorf("version: %s", body)
+	}
+	return err
+}
+
+func fetch(client http.Client, url string) (string, error) {
+	response, err := client.Get(url)
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	return string(body), err
 }
 
 // Stop asks the process to end and waits for it.
