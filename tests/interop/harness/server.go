@@ -18,7 +18,7 @@ import (
 
 const (
 	readyLine    = "ready to serve client requests"
-	startTimeout = 60 * time.Second
+	startTimeout = 30 * time.Second
 	stopTimeout  = 30 * time.Second
 	logTail      = 4 << 10
 )
@@ -35,7 +35,7 @@ type Options struct {
 	Name string
 	// InitialCluster overrides the single-member cluster.
 	InitialCluster string
-	// StartTimeout is how long starting may take; a minute when zero.
+	// StartTimeout is how long starting may take; half a minute when zero.
 	StartTimeout time.Duration
 	// PeerURL and ClientURL override free ports.
 	PeerURL, ClientURL string
@@ -117,11 +117,11 @@ func (s *Server) Spawn() error {
 	fmt.Fprintf(log, "---- start %d\n", s.runs)
 	o := s.Options
 	args := []string{
-		"--name", o.Name, "--data-dir", o.DataDir,
-		"--listen-client-urls", o.ClientURL, "--advertise-client-urls", o.ClientURL,
-		"--listen-peer-urls", o.PeerURL, "--initial-advertise-peer-urls", o.PeerURL,
-		"--initial-cluster", o.InitialCluster, "--initial-cluster-state", "new",
-		"--logger", "zap", "--log-outputs", "stderr",
+		"--name=" + o.Name, "--data-dir=" + o.DataDir,
+		"--listen-client-urls=" + o.ClientURL, "--advertise-client-urls=" + o.ClientURL,
+		"--listen-peer-urls=" + o.PeerURL, "--initial-advertise-peer-urls=" + o.PeerURL,
+		"--initial-cluster=" + o.InitialCluster, "--initial-cluster-state=new",
+		"--logger=zap", "--log-outputs=stderr",
 	}
 	args = append(append(args, s.Program.Args...), o.Args...)
 	process := exec.Command(s.Program.Path, args...)
