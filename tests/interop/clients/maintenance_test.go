@@ -24,16 +24,21 @@ func TestStatus(t *testing.T) {
 	ctx := harness.Context(t)
 	var first *clientv3.StatusResponse
 	for range 2 {
-		r, err := client.Status(ctx, server.Endpoint())
-		if err != nil {
-			t.Fatal(err)
-		}
+		var r *clientv3.StatusResponse
+		// etcd writes the storage version down a moment after it serves.
+		harness.Eventually(t, harness.Patience, func() string {
+			var err error
+			if r, err = client.Status(ctx, server.Endpoint()); err != nil {
+				return err.Error()
+			}
+			if r.StorageVersion != "3.7.0" {
+				return "storage version " + r.StorageVersion
+			}
+			return ""
+		})
 		// kube-apiserver reads features from the version: it must parse and be of this line.
 		if !regexp.MustCompile(`^3\.7\.\d+$`).MatchString(r.Version) {
 			t.Errorf("version %q", r.Version)
-		}
-		if r.StorageVersion != "3.7.0" {
-			t.Errorf("storage version %q", r.StorageVersion)
 		}
 		if r.Leader == 0 || r.Leader != r.Header.MemberId || r.IsLearner {
 			t.Errorf("leader %x, member %x", r.Leader, r.Header.MemberId)

@@ -75,8 +75,9 @@ func (r *runner) name(text, value string) { r.names = append(r.names, name{text,
 
 // nameID names the forms in which tools write an id.
 func (r *runner) nameID(text string, id uint64) {
-	r.name(text, fmt.Sprintf("%x", id))
-	r.name(text, fmt.Sprint(id))
+	for _, form := range []string{"%016x", "%16x", "%x", "%d"} {
+		r.name(text, fmt.Sprintf(form, id))
+	}
 }
 
 // run plays a script and returns it with the outputs of this run.

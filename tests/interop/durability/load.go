@@ -339,26 +339,29 @@ func observe(t testing.TB, server *harness.Server) *observed {
 	o := &observed{revision: now.Header.Revision, state: now.Kvs}
 	watch := harness.OpenWatch(t, conn, false)
 	defer watch.Close()
-	// A stream whose only watch was ended by compaction tells no progress.
-	watch.Create(&pb.WatchCreateRequest{Key: []byte("nobody writes this")})
-	create := &pb.WatchCreateRequest{Key: everything, RangeEnd: everything, StartRevision: 1}
-	watch.Create(create)
-	for _, r := range watch.Settle(o.revision, time.Minute) {
-		if r.CompactRevision != 0 {
-			o.compacted = r.CompactRevision
-		}
-		o.events = append(o.events, r.Events...)
-	}
+	o.compacted, o.events = history(watch, 1, o.revision)
 	if o.compacted != 0 {
-		create.StartRevision = o.compacted + 1
-		watch.Create(create)
-		for _, r := range watch.Settle(o.revision, time.Minute) {
-			o.events = append(o.events, r.Events...)
-		}
+		_, o.events = history(watch, o.compacted+1, o.revision)
 		o.base = read(o.compacted).Kvs
 	}
 	o.leases = observeLeases(t, ctx, pb.NewLeaseClient(conn))
 	return o
+}
+
+// history reads all events from one revision to another, which has one, or how far it is compacted.
+func history(watch *harness.WatchStream, from, to int64) (compacted int64, events []*mvccpb.Event) {
+	watch.Create(&pb.WatchCreateRequest{Key: everything, RangeEnd: everything, StartRevision: from})
+	for from <= to && to > 1 {
+		r := watch.Next(time.Minute)
+		if r.CompactRevision != 0 {
+			return r.CompactRevision, nil
+		}
+		for _, event := range r.Events {
+			events = append(events, event)
+			from = event.Kv.ModRevision + 1
+		}
+	}
+	return 0, events
 }
 
 func observeLeases(

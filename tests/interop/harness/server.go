@@ -18,7 +18,7 @@ import (
 
 const (
 	readyLine    = "ready to serve client requests"
-	startTimeout = 60 * time.Second
+	startTimeout = 30 * time.Second
 	stopTimeout  = 30 * time.Second
 	logTail      = 4 << 10
 )
@@ -35,7 +35,7 @@ type Options struct {
 	Name string
 	// InitialCluster overrides the single-member cluster.
 	InitialCluster string
-	// StartTimeout is how long starting may take; a minute when zero.
+	// StartTimeout is how long starting may take; half a minute when zero.
 	StartTimeout time.Duration
 	// PeerURL and ClientURL override free ports.
 	PeerURL, ClientURL string
@@ -117,11 +117,11 @@ func (s *Server) Spawn() error {
 	fmt.Fprintf(log, "---- start %d\n", s.runs)
 	o := s.Options
 	args := []string{
-		"--name", o.Name, "--data-dir", o.DataDir,
-		"--listen-client-urls", o.ClientURL, "--advertise-client-urls", o.ClientURL,
-		"--listen-peer-urls", o.PeerURL, "--initial-advertise-peer-urls", o.PeerURL,
-		"--initial-cluster", o.InitialCluster, "--initial-cluster-state", "new",
-		"--logger", "zap", "--log-outputs", "stderr",
+		"--name=" + o.Name, "--data-dir=" + o.DataDir,
+		"--listen-client-urls=" + o.ClientURL, "--advertise-client-urls=" + o.ClientURL,
+		"--listen-peer-urls=" + o.PeerURL, "--initial-advertise-peer-urls=" + o.PeerURL,
+		"--initial-cluster=" + o.InitialCluster, "--initial-cluster-state=new",
+		"--logger=zap", "--log-outputs=stderr",
 	}
 	args = append(append(args, s.Program.Args...), o.Args...)
 	process := exec.Command(s.Program.Path, args...)
@@ -159,22 +159,30 @@ func (s *Server) WaitReady() error {
 }
 
 func healthy(client http.Client, url string) error {
-	response, err := client.Get(url + "/health")
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
+	body, err := fetch(client, url+"/health")
 	if err != nil {
 		return err
 	}
 	// A member under alarm serves, though it calls itself unhealthy.
-	for _, serving := range []string{`"health":"true"`, `"reason":"ALARM`} {
-		if strings.Contains(string(body), serving) {
-			return nil
-		}
+	if !strings.Contains(body, `"health":"true"`) && !strings.Contains(body, `"reason":"ALARM`) {
+		return fmt.Errorf("health: %s", body)
 	}
-	return fmt.Errorf("health: %s", body)
+	// The cluster's version is agreed on a moment later, and some requests need it.
+	body, err = fetch(client, url+"/version")
+	if err == nil && !strings.Contains(body, `"etcdcluster":"3.`) {
+		return fmt.Errorf("version: %s", body)
+	}
+	return err
+}
+
+func fetch(client http.Client, url string) (string, error) {
+	response, err := client.Get(url)
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	return string(body), err
 }
 
 // Stop asks the process to end and waits for it.
