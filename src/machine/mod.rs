@@ -197,7 +197,7 @@ impl Machine {
         if let Err(error) = gate::admit(self, &command) {
             return Ok(Outcome::of(Err(error)));
         }
-        let over_quota = gate::over_quota(self, &command);
+        let over_quota = gate::over_quota(self, &command)?;
         let mut outcome = self.dispatch(command)?;
         if over_quota && outcome.reply.is_ok() {
             // The command was agreed and is applied; only its sender learns that space ran out.

@@ -11,7 +11,7 @@ use super::index::{Index, NOW};
 use super::revision::Revision;
 use super::rows::Rows;
 use super::state::State;
-use crate::error::{Error, Failure};
+use crate::error::{Error, Failure, Fault};
 use crate::pb;
 use crate::storage::engine::Engine;
 
@@ -94,9 +94,10 @@ impl Reader {
         self.shared.rows.buffer.bytes()
     }
 
-    /// Bytes of live rows.
-    pub fn live_bytes(&self) -> i64 {
-        self.buffered_bytes() as i64
+    /// Bytes of all rows: what the engine holds and what it is about to be given.
+    pub fn live_bytes(&self) -> Result<i64, Fault> {
+        let bytes = self.engine().used_bytes()?.saturating_add(self.buffered_bytes());
+        Ok(i64::try_from(bytes).unwrap_or(i64::MAX))
     }
 
     /// The engine in use.

@@ -79,8 +79,8 @@ impl Store {
         }
     }
 
-    /// Bytes of live rows.
-    pub fn live_bytes(&self) -> i64 {
+    /// Bytes of all rows, those not yet in the engine included.
+    pub fn live_bytes(&self) -> Result<i64, Fault> {
         self.reader().live_bytes()
     }
 

@@ -216,7 +216,11 @@ impl Handle {
         let quota_bytes = self.shared.limits.quota_bytes.unwrap_or(i64::MAX);
         let cost = machine::cost_bytes(command);
         let full = self.shared.progress.disk_full.load(Ordering::Acquire);
-        if cost == 0 || (!full && self.shared.reader.live_bytes() + cost < quota_bytes) {
+        if cost == 0 {
+            return Ok(());
+        }
+        let live_bytes = self.settle(self.shared.reader.live_bytes().map_err(Failure::Fault))?;
+        if !full && live_bytes + cost < quota_bytes {
             return Ok(());
         }
         let alarm = AlarmRequest {
@@ -391,7 +395,7 @@ impl Handle {
         let size = self.shared.reader.engine().size_bytes().map_err(Failure::Fault);
         Ok(Sizes {
             allocated_bytes: self.settle(size)? as i64,
-            in_use_bytes: self.shared.reader.live_bytes(),
+            in_use_bytes: self.settle(self.shared.reader.live_bytes().map_err(Failure::Fault))?,
             quota_bytes: self.shared.limits.quota_shown,
         })
     }

@@ -7,5 +7,5 @@
 
 pub use rustc_hash::FxHasher;
 
-/// The same function at 64 bits, which is what [`FxHasher`] is wherever sled is likely to run.
+/// The name sled knows it by; on 64-bit machines, the only ones kvorum runs on, it is the same.
 pub use rustc_hash::FxHasher as FxHasher64;
