@@ -1,12 +1,110 @@
 //! What a member is told once, at the start: resolved, checked, in the units the code uses.
 //!
+//! ```text
+//! arguments ─▶ gather ─▶ Values ─▶ resolve ─▶ Config ─▶ check ─▶ Start
+//! ETCD_*   ─────┘  ▲                                              (and remarks for the log)
+//!                table
+//! ```
+//!
 //! Flags and `ETCD_*` environment become a [`Config`]; nothing reads either of them later. A program
-//! that embeds a member fills a [`Config`] itself. Names and defaults are etcd's.
+//! that embeds a member fills a [`Config`] itself. Names, defaults and error texts are etcd's.
+//!
+//! - One [`table`] has every flag. What it has is taken, remarked on, or refused by name; what it
+//!   has not is refused too. Nothing an operator writes is dropped in silence.
+//! - Nothing here opens a file or a socket; only [`Config::verify_founding`] may ask DNS.
+//! - The first thing that is wrong is the one reported: one line, exit code 1, or 2 with the usage
+//!   when the command line cannot be read.
+//!
+//! Absent: the configuration file, which is refused by name.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::limits;
+use crate::{limits, logging};
+
+mod certificates;
+mod checks;
+mod duration;
+mod fields;
+mod flag;
+mod fuzz;
+mod gates;
+mod gather;
+pub mod help;
+mod initial_cluster;
+mod logs;
+mod notice;
+mod number;
+mod refusal;
+mod resolve;
+mod retention;
+mod table;
+pub mod tool;
+mod url;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+pub use certificates::{PeerTls, Tls, TlsVersions};
+pub use duration::DurationError;
+pub use flag::ValueError;
+pub use fuzz::fuzz_flags;
+pub use gates::GateError;
+pub use initial_cluster::{Difference, FoundingError};
+pub use notice::Notice;
+pub use refusal::Refusal;
+pub use url::{Scheme, Url, UrlError};
+
+/// What a command line asks for.
+#[derive(Debug)]
+pub enum Intent {
+    Help,
+    Version,
+    Start(Box<Start>),
+}
+
+/// Everything needed to start a member.
+#[derive(Debug)]
+pub struct Start {
+    pub config: Config,
+    pub logging: logging::Options,
+    /// To be logged once there is a log.
+    pub notices: Vec<Notice>,
+}
+
+/// What a configuration is read from.
+pub struct Outside<'a> {
+    /// Without the program's name.
+    pub arguments: &'a [String],
+    pub variables: &'a [(String, String)],
+    /// The address this host has towards others, asked for only if it is needed.
+    pub default_host: &'a dyn Fn() -> Option<IpAddr>,
+}
+
+/// Reads a command line and its environment.
+pub fn read(outside: &Outside<'_>) -> Result<Intent, Refusal> {
+    let mut values = match gather::command_line(outside.arguments)? {
+        gather::Asked::Help => return Ok(Intent::Help),
+        gather::Asked::Version => return Ok(Intent::Version),
+        gather::Asked::Run(values) => values,
+    };
+    let mut notices = Vec::new();
+    gather::environment(&mut values, outside.variables, &mut notices)?;
+    gather::modernize(&mut values, &mut notices);
+    gather::settle(&values, &mut notices)?;
+    let logging = logs::options(&values, &mut notices)?;
+    let config = resolve::config(&values, outside.default_host, &mut notices)?;
+    config.check()?;
+    if values.text("data-dir").is_empty() {
+        notices.push(Notice::DefaultDataDir(config.data_dir().display().to_string()));
+    }
+    if config.unsafe_no_fsync {
+        notices.push(Notice::UnsafeNoFsync);
+    }
+    Ok(Intent::Start(Box::new(Start { config, logging, notices })))
+}
 
 /// Everything a member can be told. `Config::default()` is what etcd does without flags.
 #[derive(Clone, Debug)]
@@ -26,6 +124,7 @@ pub struct Config {
     pub initial_advertise_peer_urls: Vec<String>,
     /// Founding members: (name, peer URL), a member with several URLs appears several times.
     pub initial_cluster: Vec<(String, String)>,
+    pub initial_cluster_state: ClusterState,
     pub initial_cluster_token: String,
     pub heartbeat_interval: Duration,
     pub election_timeout: Duration,
@@ -33,6 +132,10 @@ pub struct Config {
     pub snapshot_count: u64,
     /// Entries kept behind a compaction for followers that lag.
     pub snapshot_catchup_entries: u64,
+    /// Refuse changes of membership that cost quorum.
+    pub strict_reconfig_check: bool,
+    pub pre_vote: bool,
+    pub max_learners: usize,
     /// Bytes of live rows before NOSPACE; 0 is etcd's default of 2 GiB, negative is no limit.
     pub quota_backend_bytes: i64,
     pub max_txn_ops: usize,
@@ -47,6 +150,10 @@ pub struct Config {
     pub grpc_keepalive_interval: Duration,
     pub grpc_keepalive_timeout: Duration,
     pub client_tls: Option<Tls>,
+    /// Kept for the day this version has peers.
+    pub peer_tls: Option<PeerTls>,
+    /// Serve the JSON gateway beside gRPC.
+    pub enable_grpc_gateway: bool,
     /// `--metrics=extensive`: per-method latency histograms too.
     pub metrics_extensive: bool,
     pub storage_engine: StorageEngine,
@@ -60,6 +167,13 @@ pub struct Config {
 
 pub use crate::storage::state::Kind as StorageEngine;
 
+/// Whether this member founds its cluster or joins one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClusterState {
+    New,
+    Existing,
+}
+
 /// When old revisions are compacted without anybody asking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AutoCompaction {
@@ -68,57 +182,6 @@ pub enum AutoCompaction {
     Periodic(Duration),
     /// Keep this many revisions.
     Revision(i64),
-}
-
-/// Certificates of one kind of listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tls {
-    pub cert_file: PathBuf,
-    pub key_file: PathBuf,
-    /// Clients must show a certificate that this CA signed.
-    pub trusted_ca_file: Option<PathBuf>,
-    pub client_cert_auth: bool,
-}
-
-/// A listen address as etcd writes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Url {
-    pub scheme: Scheme,
-    /// `host:port`, or a path for unix sockets.
-    pub address: String,
-}
-
-/// How a listener speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scheme {
-    Http,
-    Https,
-    Unix,
-    Unixs,
-}
-
-impl Url {
-    /// A plain address.
-    pub fn http(address: &str) -> Self {
-        Self { scheme: Scheme::Http, address: address.to_owned() }
-    }
-
-    /// Whether connections are encrypted.
-    pub fn is_tls(&self) -> bool {
-        matches!(self.scheme, Scheme::Https | Scheme::Unixs)
-    }
-}
-
-impl std::fmt::Display for Url {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let scheme = match self.scheme {
-            Scheme::Http => "http",
-            Scheme::Https => "https",
-            Scheme::Unix => "unix",
-            Scheme::Unixs => "unixs",
-        };
-        write!(f, "{scheme}://{}", self.address)
-    }
 }
 
 impl Default for Config {
@@ -135,11 +198,15 @@ impl Default for Config {
             listen_peer_urls: vec![Url::http("localhost:2380")],
             initial_advertise_peer_urls: vec![peer_url.clone()],
             initial_cluster: vec![("default".to_owned(), peer_url)],
+            initial_cluster_state: ClusterState::New,
             initial_cluster_token: "etcd-cluster".to_owned(),
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_millis(1000),
             snapshot_count: 10_000,
             snapshot_catchup_entries: 5_000,
+            strict_reconfig_check: true,
+            pre_vote: true,
+            max_learners: 1,
             quota_backend_bytes: 0,
             max_txn_ops: limits::TXN_OPS_MAX,
             max_request_bytes: limits::REQUEST_BYTES_MAX,
@@ -151,6 +218,8 @@ impl Default for Config {
             grpc_keepalive_interval: Duration::from_secs(7200),
             grpc_keepalive_timeout: Duration::from_secs(20),
             client_tls: None,
+            peer_tls: None,
+            enable_grpc_gateway: true,
             metrics_extensive: false,
             storage_engine: StorageEngine::Redb,
             unsafe_no_fsync: false,
