@@ -3,11 +3,13 @@
 pub mod alarm;
 pub mod api;
 pub mod bolt;
+pub mod cli;
 pub mod config;
 pub mod error;
 pub mod http;
 pub mod lease;
 pub mod limits;
+pub mod logging;
 pub mod machine;
 pub mod members;
 pub mod metrics;
