@@ -4,8 +4,10 @@
 //! [`rewrite`] changes its rows on the way, so that a new cluster can live on them.
 
 pub mod import;
+pub mod restore;
 pub mod rewrite;
 pub mod snapshot;
+pub mod verify;
 
 #[cfg(test)]
 mod tests;
