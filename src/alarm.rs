@@ -1,7 +1,8 @@
 //! Raised alarms: which member complains of what.
 //!
 //! An alarm stays until somebody disarms it, also over restarts. Its row in the bucket `alarm` is
-//! the encoded `AlarmMember` as the key and nothing as the value.
+//! the encoded `AlarmMember` as the key and nothing as the value. Kinds are numbers: etcd stores one
+//! it does not know, and so a newer client's alarm is not lost here.
 
 use std::collections::BTreeSet;
 
@@ -19,8 +20,8 @@ pub struct Alarms {
 
 impl Alarms {
     /// Raises an alarm; the row to store, or nothing if it was raised already.
-    pub fn raise(&mut self, kind: AlarmType, member_id: u64) -> Option<Write> {
-        let new = self.raised.insert((kind as i32, member_id));
+    pub fn raise(&mut self, kind: i32, member_id: u64) -> Option<Write> {
+        let new = self.raised.insert((kind, member_id));
         new.then(|| Write::Put {
             table: Table::Alarm,
             key: row_key(kind, member_id),
@@ -29,8 +30,8 @@ impl Alarms {
     }
 
     /// Disarms an alarm; the row to delete, or nothing if it was not raised.
-    pub fn disarm(&mut self, kind: AlarmType, member_id: u64) -> Option<Write> {
-        let known = self.raised.remove(&(kind as i32, member_id));
+    pub fn disarm(&mut self, kind: i32, member_id: u64) -> Option<Write> {
+        let known = self.raised.remove(&(kind, member_id));
         known.then(|| Write::Delete { table: Table::Alarm, key: row_key(kind, member_id) })
     }
 
@@ -39,11 +40,11 @@ impl Alarms {
         self.raised.iter().any(|(raised, _)| *raised == kind as i32)
     }
 
-    /// Alarms of one kind, or all of them for `None`.
-    pub fn list(&self, kind: AlarmType) -> Vec<AlarmMember> {
+    /// Alarms of one kind, or all of them for kind 0.
+    pub fn list(&self, kind: i32) -> Vec<AlarmMember> {
         self.raised
             .iter()
-            .filter(|(raised, _)| kind == AlarmType::None || *raised == kind as i32)
+            .filter(|(raised, _)| kind == AlarmType::None as i32 || *raised == kind)
             .map(|&(alarm, member_id)| AlarmMember { member_id, alarm })
             .collect()
     }
@@ -56,6 +57,6 @@ impl Alarms {
     }
 }
 
-fn row_key(kind: AlarmType, member_id: u64) -> Bytes {
-    AlarmMember { member_id, alarm: kind as i32 }.encode_to_vec().into()
+fn row_key(kind: i32, member_id: u64) -> Bytes {
+    AlarmMember { member_id, alarm: kind }.encode_to_vec().into()
 }

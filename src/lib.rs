@@ -8,6 +8,7 @@ pub mod error;
 pub mod http;
 pub mod lease;
 pub mod limits;
+pub mod logging;
 pub mod machine;
 pub mod members;
 pub mod metrics;

@@ -21,7 +21,7 @@ pub const APPLY_LAG_MAX: u64 = 5000;
 /// The longest that applied rows stay out of the engine while nothing else asks for a checkpoint.
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(500);
 /// Bytes of rows in memory that make a checkpoint due at once.
-pub const CHECKPOINT_BYTES: usize = 16 * 1024 * 1024;
+pub const CHECKPOINT_BYTES: u64 = 16 * 1024 * 1024;
 /// TLS handshakes under way on a listener; more connections wait to be accepted.
 pub const TLS_HANDSHAKES_MAX: usize = 512;
 /// The longest a TLS handshake may take before the connection is closed.
@@ -64,3 +64,5 @@ pub const LEASE_EXPIRED_MAX: usize = 500;
 pub const LEASE_EXPIRIES_PER_SECOND_MAX: usize = 750;
 /// Checkpoints in one proposal; the others go into the next.
 pub const LEASE_CHECKPOINTS_MAX: usize = 1000;
+/// Memory the state engine may use for pages it has read.
+pub const ENGINE_CACHE_BYTES: usize = 64 * 1024 * 1024;

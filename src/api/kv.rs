@@ -43,7 +43,7 @@ impl Service for Kv {
         let pages = async {
             validate::range_stream(&request)?;
             self.barrier(request.serializable).await?;
-            super::range_stream::pages(&self.node, request)
+            Ok(super::range_stream::pages(&self.node, request))
         };
         answer(pages.await.map(|pages| Box::pin(pages) as Streamed))
     }
@@ -81,10 +81,9 @@ impl Kv {
     }
 
     async fn do_put(&self, request: PutRequest) -> Result<PutResponse, Error> {
+        validate::put(&request)?;
         let command = Command::Put(request);
         self.node.reserve(&command).await?;
-        let Command::Put(request) = &command else { unreachable!("the command is a put") };
-        validate::put(request)?;
         match self.node.propose(command).await? {
             Reply::Put(mut response) => {
                 self.node.complete(&mut response.header);
@@ -109,18 +108,17 @@ impl Kv {
     }
 
     async fn do_txn(&self, request: TxnRequest) -> Result<TxnResponse, Error> {
-        let command = Command::Txn(request);
-        self.node.reserve(&command).await?;
-        let Command::Txn(request) = &command else { unreachable!("the command is a txn") };
-        validate::txn(request, self.node.limits().txn_ops_max)?;
-        let mut response = if machine::is_write(request) {
+        validate::txn(&request, self.node.limits().txn_ops_max)?;
+        let mut response = if machine::is_write(&request) {
+            let command = Command::Txn(request);
+            self.node.reserve(&command).await?;
             match self.node.propose(command).await? {
                 Reply::Txn(response) => response,
                 other => return Err(super::mismatch(&other)),
             }
         } else {
-            self.barrier(machine::is_serializable(request)).await?;
-            self.node.read(|view| machine::read_only(view, request))?
+            self.barrier(machine::is_serializable(&request)).await?;
+            self.node.read(|view| machine::read_only(view, &request))?
         };
         self.node.complete(&mut response.header);
         Ok(response)
@@ -131,7 +129,7 @@ impl Kv {
         match self.node.propose(Command::Compaction(request)).await? {
             Reply::Compaction(mut response) => {
                 if physical {
-                    self.node.compaction_finished(request.revision).await?;
+                    self.node.compaction_finished().await?;
                 }
                 self.node.complete(&mut response.header);
                 Ok(response)

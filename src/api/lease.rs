@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::answer;
 use crate::error::Error;
-use crate::limits;
+use crate::lease;
 use crate::machine::Reply;
 use crate::node::Handle;
 use crate::pb::internal_raft_request::Command;
@@ -87,11 +87,8 @@ async fn keep_alive(
 
 impl Lease {
     async fn grant(&self, mut request: LeaseGrantRequest) -> Result<LeaseGrantResponse, Error> {
-        if request.ttl > limits::LEASE_TTL_SECONDS_MAX {
-            return Err(Error::LeaseTTLTooLarge);
-        }
         // Decided before proposing, so that every member stores the same lease.
-        request.ttl = request.ttl.max(self.node.limits().min_lease_ttl);
+        request.ttl = lease::clamp(request.ttl, self.node.limits().min_lease_ttl);
         if request.id == 0 {
             request.id = self.node.lease_id();
         }
@@ -125,9 +122,9 @@ impl Lease {
         let facts = self
             .node
             .inspect(move |machine| {
-                let lease = machine.leases().get(id)?;
-                let keys = if wants_keys { machine.leases().keys(id) } else { Vec::new() };
-                Some((lease.granted_ttl, keys))
+                let lease = machine.leases().lease(id)?;
+                let keys = if wants_keys { lease.keys.iter().cloned().collect() } else { Vec::new() };
+                Some((lease.ttl, keys))
             })
             .await?;
         let Some((granted_ttl, keys)) = facts else {
@@ -139,10 +136,7 @@ impl Lease {
 
     async fn leases(&self) -> Result<LeaseLeasesResponse, Error> {
         let header = Some(self.node.header());
-        let mut ids = self.node.inspect(|machine| machine.leases().ids()).await?;
-        // Soonest to expire first, as etcd lists them.
-        ids.sort_by_key(|id| (self.node.remaining_ttl(*id), *id));
-        let leases = ids.into_iter().map(|id| LeaseStatus { id }).collect();
+        let leases = self.node.leases().into_iter().map(|id| LeaseStatus { id }).collect();
         Ok(LeaseLeasesResponse { header, leases })
     }
 }

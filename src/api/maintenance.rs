@@ -5,10 +5,11 @@ use std::pin::Pin;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
-use super::{answer, status};
+use super::answer;
 use crate::error::Error;
 use crate::machine::Reply;
 use crate::node::Handle;
+use crate::pb::downgrade_request::DowngradeAction;
 use crate::pb::internal_raft_request::Command;
 use crate::pb::maintenance_server::Maintenance as Service;
 use crate::pb::{
@@ -77,9 +78,9 @@ impl Service for Maintenance {
 
     async fn downgrade(
         &self,
-        _: Request<DowngradeRequest>,
+        request: Request<DowngradeRequest>,
     ) -> Result<Response<DowngradeResponse>, Status> {
-        Err(status::status(&Error::NotBuilt("cluster downgrade")))
+        answer(self.do_downgrade(request.get_ref()))
     }
 }
 
@@ -98,13 +99,15 @@ impl Maintenance {
         let header = self.node.header();
         let progress = self.node.progress();
         let sizes = self.node.sizes()?;
-        let alarms = self.node.inspect(|machine| machine.alarms().list(AlarmType::None)).await?;
+        let alarms = self.node.inspect(|machine| machine.alarms().list(AlarmType::None as i32)).await?;
         let mut errors = Vec::new();
         if progress.leader == 0 {
             errors.push(Error::NoLeader.to_string());
         }
         errors.extend(alarms.iter().map(|alarm| {
-            format!("memberID:{} alarm:{}", alarm.member_id, alarm.alarm().as_str_name())
+            let kind = AlarmType::try_from(alarm.alarm);
+            let kind = kind.map_or_else(|_| alarm.alarm.to_string(), |kind| kind.as_str_name().into());
+            format!("memberID:{} alarm:{kind}", alarm.member_id)
         }));
         Ok(StatusResponse {
             version: version::SERVER.to_owned(),
@@ -137,6 +140,22 @@ impl Maintenance {
             compact_revision: hash.compact_revision,
             hash_revision: hash.hash_revision,
         })
+    }
+
+    /// Whether a downgrade would be possible, and the end of one; starting one is not built.
+    fn do_downgrade(&self, request: &DowngradeRequest) -> Result<DowngradeResponse, Error> {
+        let action = DowngradeAction::try_from(request.action);
+        match action.map_err(|_| Error::UnknownMethod)? {
+            DowngradeAction::Validate => version::may_downgrade_to(&request.version)?,
+            DowngradeAction::Enable => {
+                version::may_downgrade_to(&request.version)?;
+                return Err(Error::NotBuilt("cluster downgrade"));
+            }
+            // etcd answers the end of a downgrade that never began without complaint.
+            DowngradeAction::Cancel => {}
+        }
+        let header = Some(self.node.header());
+        Ok(DowngradeResponse { header, version: version::MINOR.to_owned() })
     }
 
     /// A single member has nobody to hand leadership to; moving it to itself is already done.

@@ -15,6 +15,7 @@ mod maintenance;
 mod methods;
 mod range_stream;
 mod router;
+mod snapshot;
 mod status;
 pub mod validate;
 mod watch;

@@ -95,7 +95,7 @@ impl Router {
         let path = request.uri().path().to_owned();
         let answering = self.dispatch(request);
         Box::pin(async move {
-            let response = answering.await?;
+            let response = too_large(answering.await?);
             if kind == Kind::Unary {
                 let took = started.elapsed();
                 counters.finish(grpc_code(response.headers()).unwrap_or(0), took);
@@ -160,6 +160,23 @@ fn unknown(path: &str) -> Response<Body> {
         }
     };
     refusal.into_http()
+}
+
+/// tonic's refusal of a message over the limit, in the words and with the code of Go's gRPC.
+fn too_large(response: Response<Body>) -> Response<Body> {
+    const OUT_OF_RANGE: i32 = 11;
+    if grpc_code(response.headers()) != Some(OUT_OF_RANGE) {
+        return response;
+    }
+    let Some(refusal) = tonic::Status::from_header_map(response.headers()) else { return response };
+    let Some(sizes) = refusal.message().strip_prefix("Error, decoded message length too large: ")
+    else {
+        return response;
+    };
+    let mut numbers = sizes.split(|c: char| !c.is_ascii_digit()).filter(|word| !word.is_empty());
+    let (Some(found), Some(limit)) = (numbers.next(), numbers.next()) else { return response };
+    let words = format!("grpc: received message larger than max ({found} vs. {limit})");
+    tonic::Status::resource_exhausted(words).into_http()
 }
 
 fn grpc_code(headers: &HeaderMap) -> Option<i32> {

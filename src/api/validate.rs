@@ -28,10 +28,16 @@ pub fn range(request: &RangeRequest) -> Result<(), Error> {
 }
 
 /// A streamed range comes in key order and unfiltered, because chunks leave before the end is known.
+///
+/// As in etcd, no order goes with any target, and ascending keys are no order of their own.
 pub fn range_stream(request: &RangeRequest) -> Result<(), Error> {
     range(request)?;
-    if request.sort_order != SortOrder::None as i32 || request.sort_target != SortTarget::Key as i32
-    {
+    let plain = match request.sort_order() {
+        SortOrder::None => true,
+        SortOrder::Ascend => request.sort_target() == SortTarget::Key,
+        SortOrder::Descend => false,
+    };
+    if !plain {
         return Err(Error::RangeStreamSort);
     }
     let filters = [

@@ -50,6 +50,9 @@ pub async fn answer<B>(node: &Handle, surface: Surface, request: &Request<B>) ->
     if !surface.has(path) {
         return text(StatusCode::NOT_FOUND, "404 page not found\n");
     }
+    if request.method() == Method::OPTIONS {
+        return Response::new(Full::new(Bytes::new()));
+    }
     if request.method() != Method::GET && path != "/metrics" {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
         response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET"));
@@ -109,7 +112,7 @@ impl Query {
         Self(pairs.collect())
     }
 
-    fn first(&self, name: &str) -> Option<&str> {
+    fn first<'a>(&'a self, name: &'a str) -> Option<&'a str> {
         self.all(name).next()
     }
 

@@ -1,6 +1,6 @@
 //! The gate: refusals that come before a command touches anything, a flat list of ifs.
 
-use crate::error::Error;
+use crate::error::{Error, Fault};
 use crate::pb::internal_raft_request::Command;
 use crate::pb::request_op::Request;
 use crate::pb::{AlarmType, PutRequest, RequestOp, TxnRequest};
@@ -24,10 +24,10 @@ pub(super) fn admit(machine: &Machine, command: &Command) -> Result<(), Error> {
 }
 
 /// Whether the command would take live rows to the quota.
-pub(super) fn over_quota(machine: &Machine, command: &Command) -> bool {
-    let Some(quota_bytes) = machine.settings.quota_bytes else { return false };
+pub(super) fn over_quota(machine: &Machine, command: &Command) -> Result<bool, Fault> {
+    let Some(quota_bytes) = machine.settings.quota_bytes else { return Ok(false) };
     let cost = cost_bytes(command);
-    cost > 0 && machine.store.live_bytes() + cost >= quota_bytes
+    Ok(cost > 0 && machine.store.live_bytes()? + cost >= quota_bytes)
 }
 
 /// Commands a member with damaged data must not answer.

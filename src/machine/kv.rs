@@ -41,9 +41,15 @@ impl Machine {
 
     /// Moves a key that was put to the lease it names, or to none.
     pub(super) fn note_put(&mut self, request: &PutRequest) {
-        if !request.ignore_lease {
-            self.leases.attach(&request.key, request.lease);
+        if request.ignore_lease {
+            return;
         }
+        if request.lease == 0 {
+            return self.leases.detach(&request.key);
+        }
+        // The request's key is a slice of a whole message; the book keeps a copy of its own.
+        let key = Bytes::copy_from_slice(&request.key);
+        self.leases.attach(key, request.lease).expect("the lease was checked before the put");
     }
 
     /// Takes deleted keys off their leases.
@@ -72,11 +78,11 @@ pub(super) fn may_put(
     leases: &Book,
     request: &PutRequest,
 ) -> Result<(), Error> {
+    if request.lease != 0 && leases.lease(request.lease).is_none() {
+        return Err(Error::LeaseNotFound);
+    }
     if (request.ignore_value || request.ignore_lease) && state.get(&request.key).is_none() {
         return Err(Error::KeyNotFound);
-    }
-    if request.lease != 0 && !leases.contains(request.lease) {
-        return Err(Error::LeaseNotFound);
     }
     Ok(())
 }

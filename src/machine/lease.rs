@@ -1,7 +1,7 @@
 //! Leases as commands: grant, revoke with the keys attached, remember how much time is left.
 
 use super::{LeaseEffect, Machine, Outcome, Reply, revision_header};
-use crate::error::{Error, Fault};
+use crate::error::Fault;
 use crate::pb::{
     LeaseCheckpointRequest, LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeResponse,
 };
@@ -26,12 +26,13 @@ impl Machine {
 
     /// Deletes the attached keys, in key order and under one revision, then the lease.
     pub(super) fn lease_revoke(&mut self, id: i64) -> Result<Outcome, Fault> {
-        let Some((keys, row)) = self.leases.revoke(id) else {
-            return Ok(Outcome::of(Err(Error::LeaseNotFound)));
+        let revoked = match self.leases.revoke(id) {
+            Ok(revoked) => revoked,
+            Err(error) => return Ok(Outcome::of(Err(error))),
         };
-        self.writes.push(row);
+        self.writes.push(revoked.write);
         let mut txn = self.store.begin();
-        for key in keys {
+        for key in revoked.keys {
             txn.delete_range(&Span { start: key, end: End::Single });
         }
         let changes = txn.end();

@@ -12,8 +12,8 @@
 //! Invariants:
 //! - A refused command changes nothing. A transaction is checked whole before its first write.
 //! - Applying cannot fail in part: either an [`Outcome`], or a [`Fault`] that stops the node.
-//! - Everything a batch changed leaves through [`Machine::take_writes`], with the applied index and
-//!   term in the same vector; the checkpointer commits the vector or nothing.
+//! - Everything that changed leaves through [`Machine::take_checkpoint`], with the applied index and
+//!   term beside it; the checkpointer commits all of it or nothing.
 //!
 //! Deliberately absent: waiting clients, threads, metrics. The applier (`node::applier`) owns the
 //! machine and deals with them.
@@ -21,27 +21,28 @@
 mod gate;
 mod kv;
 mod lease;
+mod members;
 mod restore;
 mod txn;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use crate::alarm::Alarms;
 use crate::error::{Error, Failure, Fault};
 use crate::lease::Book;
 use crate::members::Members;
-use crate::mvcc::{Changes, Reader, Store};
+use crate::mvcc::{Batch, Changes, Reader, Revision, Store};
 use crate::pb::internal_raft_request::Command;
 use crate::pb::{
-    AlarmRequest, AlarmResponse, AlarmType, CompactionResponse, DeleteRangeResponse,
+    AlarmMember, AlarmRequest, AlarmResponse, AlarmType, CompactionResponse, DeleteRangeResponse,
     InternalRaftRequest, LeaseGrantResponse, LeaseRevokeResponse, PutResponse, RangeResponse,
-    ResponseHeader, TxnResponse, alarm_request::AlarmAction, membershippb,
+    ResponseHeader, TxnResponse, alarm_request::AlarmAction,
 };
-use crate::storage::engine::{Engine, Table, Write};
+use crate::raft::ConfState;
+use crate::storage::engine::{Engine, Write};
 use crate::storage::keys;
 
+pub use gate::cost_bytes;
 pub use txn::{is_serializable, is_write, read_only};
 
 /// What a committed entry carries for the machine.
@@ -106,6 +107,7 @@ pub struct Machine {
     alarms: Alarms,
     members: Members,
     cluster_version: Option<String>,
+    conf_state: ConfState,
     applied: Applied,
     /// Rows of tables other than `key`, changed since the last take.
     writes: Vec<Write>,
@@ -116,6 +118,30 @@ pub struct Machine {
 pub struct Applied {
     pub index: u64,
     pub term: u64,
+}
+
+/// Everything that changed between two checkpoints. It reaches the engine whole or not at all.
+#[derive(Debug)]
+pub struct Checkpoint {
+    pub applied: Applied,
+    rows: Batch,
+    rest: Vec<Write>,
+}
+
+impl Checkpoint {
+    /// The writes of one engine commit: rows, other tables, and how far they bring the machine.
+    pub fn writes(&mut self) -> Vec<Write> {
+        let mut writes = Vec::new();
+        self.rows.writes(&mut writes);
+        writes.append(&mut self.rest);
+        writes.extend(keys::applied(self.applied.index, self.applied.term));
+        writes
+    }
+
+    /// The newest row in it.
+    pub fn revision(&self) -> Revision {
+        self.rows.revision()
+    }
 }
 
 impl Machine {
@@ -171,7 +197,7 @@ impl Machine {
         if let Err(error) = gate::admit(self, &command) {
             return Ok(Outcome::of(Err(error)));
         }
-        let over_quota = gate::over_quota(self, &command);
+        let over_quota = gate::over_quota(self, &command)?;
         let mut outcome = self.dispatch(command)?;
         if over_quota && outcome.reply.is_ok() {
             // The command was agreed and is applied; only its sender learns that space ran out.
@@ -186,13 +212,13 @@ impl Machine {
         self.applied = Applied { index, term };
     }
 
-    /// Everything that changed since the last take, with the applied index and term.
-    pub fn take_writes(&mut self) -> Vec<Write> {
-        let mut writes = self.store.take_writes();
-        writes.append(&mut self.writes);
-        writes.push(keys::consistent_index(self.applied.index));
-        writes.push(keys::term(self.applied.term));
-        writes
+    /// Everything that changed since the last take, for one commit of the engine.
+    pub fn take_checkpoint(&mut self) -> Checkpoint {
+        Checkpoint {
+            applied: self.applied,
+            rows: self.store.take_writes(),
+            rest: std::mem::take(&mut self.writes),
+        }
     }
 
     fn dispatch(&mut self, command: Command) -> Result<Outcome, Fault> {
@@ -241,55 +267,28 @@ impl Machine {
     }
 
     fn alarm(&mut self, request: &AlarmRequest) -> Result<Reply, Error> {
-        let kind = AlarmType::try_from(request.alarm).unwrap_or(AlarmType::None);
+        let kind = request.alarm;
         let action =
             AlarmAction::try_from(request.action).map_err(|_| Error::UnknownMethod)?;
         let alarms = match action {
             AlarmAction::Get => self.alarms.list(kind),
             AlarmAction::Activate => {
-                if kind == AlarmType::None {
+                if kind == AlarmType::None as i32 {
                     Vec::new()
                 } else {
                     self.writes.extend(self.alarms.raise(kind, request.member_id));
-                    self.alarms.list_one(kind, request.member_id)
+                    vec![AlarmMember { member_id: request.member_id, alarm: request.alarm }]
                 }
             }
             AlarmAction::Deactivate => match self.alarms.disarm(kind, request.member_id) {
                 Some(row) => {
                     self.writes.push(row);
-                    vec![crate::pb::AlarmMember {
-                        member_id: request.member_id,
-                        alarm: request.alarm,
-                    }]
+                    vec![AlarmMember { member_id: request.member_id, alarm: request.alarm }]
                 }
                 None => Vec::new(),
             },
         };
         Ok(Reply::Alarm(AlarmResponse { header: None, alarms }))
-    }
-
-    fn set_cluster_version(&mut self, version: String) -> Outcome {
-        self.writes.push(Write::Put {
-            table: Table::Cluster,
-            key: Bytes::from_static(keys::CLUSTER_VERSION),
-            value: Bytes::from(version.clone()),
-        });
-        self.cluster_version = Some(version);
-        Outcome::of(Ok(Reply::Done))
-    }
-
-    fn set_member_attributes(
-        &mut self,
-        request: membershippb::ClusterMemberAttrSetRequest,
-    ) -> Outcome {
-        let attributes = request.member_attributes.unwrap_or_default();
-        let row = self.members.set_attributes(
-            request.member_id,
-            attributes.name,
-            attributes.client_urls,
-        );
-        self.writes.extend(row);
-        Outcome::of(Ok(Reply::Done))
     }
 }
 

@@ -31,8 +31,8 @@ impl View {
             return Ok(None);
         }
         let (mut seen, mut last, mut next) = (0, None, None);
-        let (from, to) = (Revision::new(from, 0), Revision::new(to, Revision::SUB_MAX));
-        self.shared.rows.scan(from, to, &mut |revision, tombstone, bytes| {
+        let (from, to) = (Revision::new(from.max(0), 0), Revision::new(to, Revision::SUB_MAX));
+        self.shared.rows.pin()?.scan(from, to, &mut |revision, tombstone, row| {
             if last != Some(revision.main) {
                 if seen == revisions_max {
                     next = Some(revision.main);
@@ -41,7 +41,7 @@ impl View {
                 seen += 1;
                 last = Some(revision.main);
             }
-            visit(change(revision, tombstone, bytes)?);
+            visit(change(revision, tombstone, row)?);
             Ok(ControlFlow::Continue(()))
         })?;
         // Rows may have been compacted away while they were read.
@@ -53,8 +53,8 @@ impl View {
 }
 
 /// The event a stored row stands for.
-fn change(revision: Revision, tombstone: bool, bytes: &Bytes) -> Result<Change, Fault> {
-    let fields = Fields::decode(bytes)?;
+fn change(revision: Revision, tombstone: bool, row: &[u8]) -> Result<Change, Fault> {
+    let fields = Fields::decode(row)?;
     if tombstone {
         let row = Fields { mod_revision: revision.main, key: fields.key, ..Fields::default() };
         let row = row.encode();
@@ -62,6 +62,7 @@ fn change(revision: Revision, tombstone: bool, bytes: &Bytes) -> Result<Change, 
         return Ok(Change { revision, kind: Kind::Delete, created: false, key, row });
     }
     let created = fields.create_revision == fields.mod_revision;
-    let key = bytes.slice_ref(fields.key);
-    Ok(Change { revision, kind: Kind::Put, created, key, row: bytes.clone() })
+    let row = Bytes::copy_from_slice(row);
+    let key = row::key_of(&row);
+    Ok(Change { revision, kind: Kind::Put, created, key, row })
 }

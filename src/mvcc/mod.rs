@@ -1,8 +1,12 @@
 //! The multi-version store of keys.
 
 pub mod buffer;
+mod compact;
+pub mod fuzz;
+mod hash;
 mod history;
 pub mod index;
+pub mod model;
 mod range;
 pub mod reader;
 pub mod revision;
@@ -15,6 +19,8 @@ pub mod txn;
 #[cfg(test)]
 mod tests;
 
+pub use compact::Step;
+pub use hash::{HashJob, HashKv};
 pub use index::Facts;
 pub use reader::{Reader, View};
 pub use revision::Revision;

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use parking_lot::Mutex;
 
+use super::hash::Hashes;
 use super::index::{Index, NOW};
 use super::revision::Revision;
 use super::rows::Rows;
 use super::state::State;
-use crate::error::{Error, Failure};
+use crate::error::{Error, Failure, Fault};
 use crate::pb;
 use crate::storage::engine::Engine;
 
@@ -26,6 +28,8 @@ pub struct Published {
 pub struct Shared {
     pub published: ArcSwap<Published>,
     pub rows: Rows,
+    /// Of recent compactions.
+    pub hashes: Mutex<Hashes>,
 }
 
 /// A handle for reading; clone it freely.
@@ -88,6 +92,12 @@ impl Reader {
     /// Bytes of rows that the engine does not hold yet.
     pub fn buffered_bytes(&self) -> u64 {
         self.shared.rows.buffer.bytes()
+    }
+
+    /// Bytes of all rows: what the engine holds and what it is about to be given.
+    pub fn live_bytes(&self) -> Result<i64, Fault> {
+        let bytes = self.engine().used_bytes()?.saturating_add(self.buffered_bytes());
+        Ok(i64::try_from(bytes).unwrap_or(i64::MAX))
     }
 
     /// The engine in use.

@@ -11,6 +11,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::error::Fault;
+use crate::storage::engine::Table;
 
 /// The length of a row key without the tombstone mark.
 const KEY_BYTES: usize = 17;
@@ -54,9 +55,7 @@ impl Revision {
 
     /// The revision a row key names and whether it is a tombstone's.
     pub fn from_row_key(key: &[u8]) -> Result<(Self, bool), Fault> {
-        Self::parse(key).ok_or_else(|| {
-            Fault::Broken(format!("a row key of the state engine is not a revision: {key:02x?}"))
-        })
+        Self::parse(key).ok_or_else(|| Fault::row(Table::Key.name(), key, "not a revision"))
     }
 
     fn parse(key: &[u8]) -> Option<(Self, bool)> {

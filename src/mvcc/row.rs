@@ -13,6 +13,7 @@ use bytes::{BufMut, Bytes};
 
 use super::index::Facts;
 use crate::error::Fault;
+use crate::storage::engine::Table;
 
 /// The tag bytes of KeyValue's fields: field number and wire type.
 mod tag {
@@ -38,8 +39,9 @@ pub struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// Reads a row.
     pub fn decode(row: &'a [u8]) -> Result<Self, Fault> {
-        Self::parse(row)
-            .ok_or_else(|| Fault::Broken(format!("a stored row is not a KeyValue: {row:02x?}")))
+        // The row key is not at hand; the first bytes of the row lead to it as well.
+        let start = &row[..row.len().min(64)];
+        Self::parse(row).ok_or_else(|| Fault::row(Table::Key.name(), start, "not a KeyValue"))
     }
 
     fn parse(mut rest: &'a [u8]) -> Option<Self> {

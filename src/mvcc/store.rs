@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
 
 use super::buffer::{Appender, Held};
+use super::compact::Compactor;
 use super::index::{Facts, Head, Index};
 use super::reader::{Published, Reader, Shared};
 use super::revision::{KEY_BYTES_MAX, Revision};
@@ -14,11 +16,9 @@ use super::row::Fields;
 use super::rows::Rows;
 use super::state::State;
 use super::txn::WriteTxn;
-use crate::error::{Error, Fault};
-use crate::storage::engine::{Engine, Table, Write};
-
-const SCHEDULED_COMPACT_REV: &[u8] = b"scheduledCompactRev";
-const FINISHED_COMPACT_REV: &[u8] = b"finishedCompactRev";
+use crate::error::Fault;
+use crate::storage::engine::{Engine, Table, View, Write};
+use crate::storage::keys;
 
 /// The writer. There is one, owned by whoever applies the log.
 #[derive(Debug)]
@@ -33,49 +33,35 @@ pub struct Store {
     pub(super) newest: Revision,
     pub(super) meta: Vec<(&'static [u8], i64)>,
     pub(super) deletes: Vec<(Revision, bool)>,
+    pub(super) compactor: Compactor,
 }
 
 impl Store {
     /// Opens the store an engine holds; an empty engine is a fresh store at revision 1.
+    ///
+    /// A compaction that was interrupted goes on with the next steps.
     pub fn open(engine: Arc<dyn Engine>) -> Result<Self, Fault> {
-        let view = engine.view()?;
-        let meta = |key| -> Result<Option<i64>, Fault> {
-            let Some(value) = view.get(Table::Meta, key)? else { return Ok(None) };
-            Ok(Some(Revision::from_row_key(&value)?.0.main))
+        let loaded = Loaded::from(&*engine.view()?)?;
+        let shared = Shared {
+            published: ArcSwap::from_pointee(loaded.published()),
+            rows: Rows::new(engine),
+            hashes: Mutex::default(),
         };
-        let finished = meta(FINISHED_COMPACT_REV)?;
-        let scheduled = meta(SCHEDULED_COMPACT_REV)?;
-        let mut index = Index::default();
-        let mut newest = Revision::default();
-        view.scan(Table::Key, &[], None, &mut |key, row| {
-            let (revision, tombstone) = Revision::from_row_key(key)?;
-            let fields = Fields::decode(row)?;
-            let facts = Facts {
-                revision,
-                create_revision: fields.create_revision,
-                version: fields.version,
-            };
-            index.put(fields.key, Head { facts, tombstone });
-            newest = revision;
-            Ok(ControlFlow::Continue(()))
-        })?;
-        drop(view);
-        let compact_revision = finished.max(scheduled).unwrap_or(-1);
-        let revision = newest.main.max(compact_revision).max(1);
-        let published = Published { index: index.clone(), revision, compact_revision };
-        let shared =
-            Shared { published: ArcSwap::from_pointee(published), rows: Rows::new(engine) };
-        Ok(Self {
-            shared: Arc::new(shared),
-            index,
-            appender: Appender::default(),
-            revision,
-            compact_revision,
-            taken: newest,
-            newest,
-            meta: Vec::new(),
-            deletes: Vec::new(),
-        })
+        Ok(loaded.into_store(Arc::new(shared)))
+    }
+
+    /// Puts the state another engine holds in place of this one; readers keep their handles.
+    ///
+    /// For a member that fell behind and was sent a snapshot: the other state is a later one of the
+    /// same history.
+    pub fn restore(&mut self, engine: Arc<dyn Engine>) -> Result<(), Fault> {
+        let loaded = Loaded::from(&*engine.view()?)?;
+        // The order matters to readers: whoever finds the buffer empty must find the new engine.
+        self.shared.rows.replace_engine(engine);
+        self.shared.rows.buffer.clear();
+        self.shared.published.store(Arc::new(loaded.published()));
+        *self = loaded.into_store(Arc::clone(&self.shared));
+        Ok(())
     }
 
     /// A handle for readers.
@@ -91,6 +77,11 @@ impl Store {
             revision: self.revision,
             compact_revision: self.compact_revision,
         }
+    }
+
+    /// Bytes of all rows, those not yet in the engine included.
+    pub fn live_bytes(&self) -> Result<i64, Fault> {
+        self.reader().live_bytes()
     }
 
     /// The current main revision.
@@ -125,19 +116,70 @@ impl Store {
             meta: std::mem::take(&mut self.meta),
         }
     }
+}
 
-    /// Makes every revision below `revision` unreadable; deletion follows in steps.
-    pub fn compact(&mut self, revision: i64) -> Result<(), Error> {
-        if revision <= self.compact_revision {
-            return Err(Error::Compacted);
+/// What an engine holds.
+struct Loaded {
+    index: Index,
+    newest: Revision,
+    revision: i64,
+    compact_revision: i64,
+    compactor: Compactor,
+}
+
+impl Loaded {
+    fn from(view: &dyn View) -> Result<Self, Fault> {
+        let meta = |key: &[u8]| match view.get(Table::Meta, key)? {
+            Some(value) => keys::decode_compact_revision(key, &value),
+            None => Ok(-1),
+        };
+        let finished = meta(keys::FINISHED_COMPACT_REV)?;
+        let scheduled = meta(keys::SCHEDULED_COMPACT_REV)?;
+        let mut index = Index::default();
+        let mut compactor = Compactor::default();
+        let mut newest = Revision::default();
+        view.scan(Table::Key, &[], None, &mut |key, row| {
+            let (revision, tombstone) = Revision::from_row_key(key)?;
+            let fields = Fields::decode(row)?;
+            let facts = Facts {
+                revision,
+                create_revision: fields.create_revision,
+                version: fields.version,
+            };
+            index.put(fields.key, Head { facts, tombstone });
+            if tombstone {
+                compactor.tombstone(revision, Bytes::copy_from_slice(fields.key));
+            }
+            newest = revision;
+            Ok(ControlFlow::Continue(()))
+        })?;
+        if scheduled > finished {
+            compactor.resume(scheduled);
         }
-        if revision > self.revision {
-            return Err(Error::FutureRev);
+        let compact_revision = finished.max(scheduled);
+        // The newest rows may be compacted away; the revision must not fall behind that.
+        let revision = newest.main.max(compact_revision).max(1);
+        Ok(Self { index, newest, revision, compact_revision, compactor })
+    }
+
+    fn published(&self) -> Published {
+        let index = self.index.clone();
+        Published { index, revision: self.revision, compact_revision: self.compact_revision }
+    }
+
+    fn into_store(self, shared: Arc<Shared>) -> Store {
+        Store {
+            shared,
+            index: self.index,
+            appender: Appender::default(),
+            revision: self.revision,
+            compact_revision: self.compact_revision,
+            taken: self.newest,
+            newest: self.newest,
+            meta: Vec::new(),
+            deletes: Vec::new(),
+            compactor: self.compactor,
         }
-        self.compact_revision = revision;
-        self.meta.push((SCHEDULED_COMPACT_REV, revision));
-        self.meta.push((FINISHED_COMPACT_REV, revision));
-        Ok(())
     }
 }
 
@@ -170,10 +212,11 @@ impl Batch {
             true => self.held.range(after, self.to).collect(),
             false => Vec::new(),
         };
-        let mut keys = BytesMut::with_capacity((rows.len() + self.deletes.len()) * KEY_BYTES_MAX);
+        let mut row_keys =
+            BytesMut::with_capacity((rows.len() + self.deletes.len()) * KEY_BYTES_MAX);
         let mut key = |revision: Revision, tombstone| {
-            revision.put_row_key(tombstone, &mut keys);
-            keys.split().freeze()
+            revision.put_row_key(tombstone, &mut row_keys);
+            row_keys.split().freeze()
         };
         writes.reserve(rows.len() + self.deletes.len() + self.meta.len());
         for row in rows {
@@ -184,7 +227,7 @@ impl Batch {
             writes.push(Write::Delete { table: Table::Key, key: key(*revision, *tombstone) });
         }
         for (name, main) in &self.meta {
-            let value = key(Revision::new(*main, 0), false);
+            let value = Bytes::copy_from_slice(&keys::encode_compact_revision(*main));
             writes.push(Write::Put { table: Table::Meta, key: Bytes::from_static(name), value });
         }
     }

@@ -26,7 +26,7 @@ pub enum Kind {
 pub struct Change {
     pub revision: Revision,
     pub kind: Kind,
-    /// Whether a put made the key; such an event has no `prev_kv`.
+    /// Whether the transaction made the key; such an event has no `prev_kv`.
     pub created: bool,
     pub key: Bytes,
     /// The encoded KeyValue of the event; a deletion's has only key and mod_revision.
@@ -76,7 +76,8 @@ impl<'a> WriteTxn<'a> {
         let row = Fields { value, lease, ..Fields::of(key, facts) }.encode();
         self.store.index.put(key, Head { facts, tombstone: false });
         self.store.add_row(revision, false, &row);
-        let created = before.is_none();
+        // As clients decide it: by the numbers in the row.
+        let created = facts.create_revision == revision.main;
         self.events.push(Change {
             revision,
             kind: Kind::Put,
@@ -104,6 +105,7 @@ impl<'a> WriteTxn<'a> {
         let revision = self.next();
         self.store.index.put(key, Head { facts: Facts { revision, ..before }, tombstone: true });
         let stored = Fields { key, ..Fields::default() }.encode();
+        self.store.compactor.tombstone(revision, row::key_of(&stored));
         self.store.add_row(revision, true, &stored);
         let row = Fields { key, mod_revision: revision.main, ..Fields::default() }.encode();
         let kind = Kind::Delete;

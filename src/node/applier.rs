@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use prost::Message as _;
 use tokio::sync::oneshot;
 
-use super::checkpointer::{self, Checkpoint};
+use super::checkpointer;
 use super::driver::Input;
 use super::progress::Progress;
 use super::{compaction, fatal, watches};
@@ -28,8 +28,10 @@ use crate::lease::Deadlines;
 use crate::limits;
 use crate::machine::{self, LeaseEffect, Machine, Outcome, Reply};
 use crate::metrics::Metrics;
+use crate::mvcc::Reader;
 use crate::pb::InternalRaftRequest;
-use crate::raft::{Change, Entry, EntryType};
+use crate::raft::conf::Change;
+use crate::raft::{Entry, EntryType};
 
 /// A committed entry, with the client that waits for it if it came through this member.
 pub(super) struct Committed {
@@ -48,16 +50,15 @@ pub(super) enum Job {
     Flush(oneshot::Sender<()>),
     /// The checkpoint that was on its way is durable.
     Checkpointed,
-    /// The client wants to know when the compaction at this revision has removed its rows.
-    AwaitCompaction { revision: i64, reply: oneshot::Sender<()> },
-    /// Compactions must not delete rows while a defragmentation copies them.
-    HoldCompaction(bool),
+    /// The reply comes when every compaction accepted so far has removed its rows.
+    AwaitCompaction(oneshot::Sender<()>),
     Stop,
 }
 
 /// What the applier is given at its start.
 pub(super) struct Parts {
     pub machine: Machine,
+    pub reader: Reader,
     pub jobs: Receiver<Job>,
     pub driver: Sender<Input>,
     pub checkpointer: Sender<checkpointer::Job>,
@@ -111,7 +112,7 @@ impl Applier {
                 Ok(job) => self.take(job)?,
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            self.compaction.step(&mut self.parts.machine)?;
+            self.compaction.step(&mut self.parts.machine);
             self.maybe_checkpoint();
         }
     }
@@ -138,8 +139,7 @@ impl Applier {
                     let _ = waiter.send(());
                 }
             }
-            Job::AwaitCompaction { revision, reply } => self.compaction.wait(revision, reply),
-            Job::HoldCompaction(hold) => self.compaction.hold(hold),
+            Job::AwaitCompaction(reply) => self.compaction.wait(reply),
             Job::Stop => unreachable!("the loop ends on stop"),
         }
         Ok(())
@@ -167,6 +167,7 @@ impl Applier {
             // The watch thread is gone only when the node stops.
             let _ = self.parts.watches.send(watches::Input::Changes(changes));
         }
+        self.begin_compaction();
         self.parts.progress.applied.store(last, Ordering::Release);
         for (reply, answer) in answers {
             let _ = reply.send(answer);
@@ -179,6 +180,23 @@ impl Applier {
             tracing::warn!(took_ms = took.as_millis() as u64, "apply request took too long");
         }
         Ok(())
+    }
+
+    /// Starts what a compaction in the batch entails: watchers hear of it, its hash is computed
+    /// beside, its rows are removed step by step.
+    fn begin_compaction(&mut self) {
+        let Some(job) = self.parts.machine.store_mut().compaction_job() else { return };
+        let compacted = self.parts.reader.compact_revision();
+        let _ = self.parts.watches.send(watches::Input::Compacted(compacted));
+        self.compaction.begin();
+        let hashing = thread::Builder::new().name("compaction-hash".into()).spawn(move || {
+            if let Err(fault) = job.run() {
+                fatal(&fault);
+            }
+        });
+        if let Err(error) = hashing {
+            tracing::warn!(%error, "a compaction goes without its hash");
+        }
     }
 
     fn apply_one(
@@ -232,7 +250,7 @@ impl Applier {
                     deadlines.revoked(id);
                 }
                 LeaseEffect::Checkpointed { id, remaining_ttl } => {
-                    deadlines.checkpointed(id, remaining_ttl);
+                    deadlines.checkpointed(id, remaining_ttl, now);
                 }
             }
         }
@@ -244,7 +262,7 @@ impl Applier {
         }
         let due = self.dirty
             && (self.last_checkpoint.elapsed() >= limits::CHECKPOINT_INTERVAL
-                || self.parts.machine.store().buffered_bytes() >= limits::CHECKPOINT_BYTES);
+                || self.parts.reader.buffered_bytes() >= limits::CHECKPOINT_BYTES);
         if due || !self.flushes.is_empty() {
             self.checkpoint();
         }
@@ -252,11 +270,7 @@ impl Applier {
 
     fn checkpoint(&mut self) {
         let machine = &mut self.parts.machine;
-        let checkpoint = Checkpoint {
-            applied: machine.applied(),
-            revision: machine.store().revision(),
-            writes: machine.take_writes(),
-        };
+        let checkpoint = machine.take_checkpoint();
         let _ = self.parts.checkpointer.send(checkpointer::Job::Commit(checkpoint));
         self.in_flight = Some(std::mem::take(&mut self.flushes));
         self.dirty = false;

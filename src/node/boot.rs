@@ -21,10 +21,10 @@ use super::handle::{Handle, Limits, Shared};
 use super::ids::Ids;
 use super::progress::Progress;
 use super::{
-    Clock, Node, Stop, applier, checkpointer, compaction, defrag, driver, duties, log_writer,
+    Clock, Node, Stop, applier, checkpointer, compaction, driver, duties, log_writer,
     records, watches,
 };
-use crate::config::{Config, StorageEngine};
+use crate::config::Config;
 use crate::error::Fault;
 use crate::lease::Deadlines;
 use crate::limits;
@@ -36,7 +36,8 @@ use crate::storage::disk::{Disk, RealDisk};
 use crate::storage::engine::{Engine, Table, Write};
 use crate::storage::layout::{Found, Layout, LayoutError};
 use crate::storage::wal::{self, Wal};
-use crate::storage::{self, keys};
+use crate::storage::state::Place;
+use crate::storage::keys;
 use crate::version;
 
 /// Why a node does not boot. The text is for the operator.
@@ -99,12 +100,12 @@ struct Recovered {
 
 pub(super) fn start(config: Config) -> Result<Node, BootError> {
     let data_dir = config.data_dir();
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(!config.unsafe_no_fsync));
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk::default());
     let create = disk.create_dir(&data_dir);
     create.map_err(|source| BootError::Directory { path: data_dir.clone(), source })?;
     let lock = DirectoryLock::take(&data_dir)?;
     let layout = Layout::new(&data_dir, config.wal_dir.as_deref());
-    let engine_name = engine_name(config.storage_engine);
+    let engine_name = config.storage_engine.name();
     let recovered = match layout.inspect(&*disk)? {
         Found::Nothing => found(&config, &layout, &disk)?,
         Found::Member { engine } if engine != engine_name => {
@@ -116,19 +117,11 @@ pub(super) fn start(config: Config) -> Result<Node, BootError> {
     launch(config, layout, disk, recovered, lock)
 }
 
-fn engine_name(kind: StorageEngine) -> &'static str {
-    match kind {
-        StorageEngine::Redb => "redb",
-        StorageEngine::Sled => "sled",
-    }
-}
-
 /// Founds a one-member cluster in an empty directory.
 fn found(config: &Config, layout: &Layout, disk: &Arc<dyn Disk>) -> Result<Recovered, BootError> {
     let members = Members::founding(&config.initial_cluster, &config.initial_cluster_token);
     let member = sole_member(config, &members)?;
     let cluster_id = members.founding_cluster_id();
-    storage::clear(&**disk, layout)?;
     layout.begin(&**disk)?;
     let identity = wal::Identity { cluster_id, member_id: member.id };
     let mut wal = Wal::create(disk.clone(), &layout.wal, identity, wal::Options::default())?;
@@ -143,23 +136,32 @@ fn found(config: &Config, layout: &Layout, disk: &Arc<dyn Disk>) -> Result<Recov
         number: 0,
         snapshot: None,
         entries: entries.clone(),
-        hard_state: Some(hard_state.clone()),
+        hard_state: hard_state.clone(),
     };
     records::append(&mut wal, persist)?;
     wal.sync()?;
-    let engine = storage::create(disk, &layout.state, config.storage_engine)?;
+    let engine = place(config, layout, disk).create()?;
     engine.commit(&[Write::Put {
         table: Table::Meta,
         key: Bytes::from_static(keys::STORAGE_VERSION),
         value: Bytes::from_static(version::STORAGE.as_bytes()),
     }])?;
-    layout.complete(&**disk, engine_name(config.storage_engine))?;
+    layout.complete(&**disk, config.storage_engine.name())?;
     tracing::info!(
         member_id = format!("{:x}", member.id),
         cluster_id = format!("{cluster_id:x}"),
         "founded a new cluster"
     );
     Ok(Recovered { engine, wal, cluster_id, member_id: member.id, hard_state, entries })
+}
+
+fn place(config: &Config, layout: &Layout, disk: &Arc<dyn Disk>) -> Place {
+    Place {
+        disk: disk.clone(),
+        dir: layout.state.clone(),
+        kind: config.storage_engine,
+        cache_bytes: limits::ENGINE_CACHE_BYTES,
+    }
 }
 
 /// The member this process is, if it is the only one.
@@ -182,15 +184,15 @@ fn sole_member(config: &Config, members: &Members) -> Result<Member, BootError> 
 
 /// Takes up a directory where its member left it.
 fn recover(config: &Config, layout: &Layout, disk: &Arc<dyn Disk>) -> Result<Recovered, BootError> {
-    let (wal, recovered) = Wal::open(disk.clone(), &layout.wal, wal::Options::default())?;
-    let engine = storage::open(disk, &layout.state, config.storage_engine)?;
+    let (wal, recovered) = Wal::open(disk.clone(), &layout.wal, None, wal::Options::default())?;
+    let engine = place(config, layout, disk).open()?;
     let wal::Identity { cluster_id, member_id } = recovered.identity;
     Ok(Recovered {
         engine,
         wal,
         cluster_id,
         member_id,
-        hard_state: recovered.hard_state.map(records::hard_state).unwrap_or_default(),
+        hard_state: records::hard_state(recovered.hard_state),
         entries: recovered.entries.into_iter().map(records::from_record).collect(),
     })
 }
@@ -264,19 +266,21 @@ fn launch(
             applier: applier.clone(),
             checkpointer: checkpointer.clone(),
             watches: watches.clone(),
-            defrag: defrag::Recipe {
-                disk,
-                dir: layout.state,
-                kind: config.storage_engine,
-                running: Arc::default(),
-            },
             ready,
         }),
     };
     let mut threads = vec![
-        log_writer::start(recovered.wal, log_writer_jobs, driver_inbox.clone(), metrics.clone()),
+        log_writer::start(
+            recovered.wal,
+            log_writer_jobs,
+            log_writer.clone(),
+            driver_inbox.clone(),
+            progress.clone(),
+            metrics.clone(),
+        ),
         checkpointer::start(checkpointer::Parts {
             engine: recovered.engine,
+            place: place(&config, &layout, &disk),
             reader: reader.clone(),
             jobs: checkpointer_jobs,
             applier: applier.clone(),
@@ -285,6 +289,7 @@ fn launch(
         }),
         applier::start(applier::Parts {
             machine,
+            reader: reader.clone(),
             jobs: applier_jobs,
             driver: driver_inbox.clone(),
             checkpointer: checkpointer.clone(),
@@ -305,7 +310,7 @@ fn launch(
             tick: config.heartbeat_interval,
             catchup_entries: config.snapshot_catchup_entries,
             inbox: driver_jobs,
-            log_writer,
+            log_writer: log_writer.clone(),
             applier: applier.clone(),
             progress,
             metrics: metrics.clone(),
@@ -333,6 +338,7 @@ fn launch(
         applier,
         checkpointer,
         driver: driver_inbox,
+        log_writer,
         watches,
         threads,
         lock,
@@ -346,6 +352,7 @@ fn request_limits(config: &Config) -> Limits {
         txn_ops_max: config.max_txn_ops,
         min_lease_ttl: config.min_lease_ttl(),
         quota_bytes: config.quota_bytes(),
+        quota_shown: config.quota_bytes().unwrap_or(config.quota_backend_bytes),
         request_timeout: config.request_timeout(),
         unary_warning: config.warning_unary_request_duration,
         watch: crate::watch::Limits {

@@ -1,44 +1,42 @@
 //! The checkpointer: the thread that moves applied rows into the state engine.
 //!
 //! It is nobody's bottleneck: clients were answered when the log was durable, and readers find rows
-//! in memory until they are here. Because it alone commits, it alone can swap the engine for a
-//! defragmented copy.
+//! in memory until they are here. Because it alone commits, it alone can defragment: it copies the
+//! engine into a fresh one in bounded steps between its commits, passes every commit on to the
+//! copy, and takes the copy in the engine's place when it is whole. Requests never wait for that.
 
 use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use tokio::sync::oneshot;
 
-use super::applier;
-use super::defrag::Defrag;
 use super::driver::Input;
-use super::fatal;
+use super::{applier, fatal};
 use crate::error::Fault;
-use crate::machine::Applied;
+use crate::machine::Checkpoint;
 use crate::metrics::Metrics;
 use crate::mvcc::Reader;
-use crate::storage::engine::{Engine, Write};
+use crate::storage::defrag::{Defrag, Progress};
+use crate::storage::engine::Engine;
+use crate::storage::state::Place;
 
-/// Rows and markers that belong together.
-pub(super) struct Checkpoint {
-    pub applied: Applied,
-    pub revision: i64,
-    pub writes: Vec<Write>,
-}
+/// Bytes of rows a defragmentation copies between two looks at the inbox.
+const DEFRAG_STEP_BYTES: usize = 1024 * 1024;
 
 /// What the checkpointer can be told.
 pub(super) enum Job {
     Commit(Checkpoint),
-    /// Copy the last rows into the new engine and put it in the place of the old.
-    Swap(Box<Defrag>, oneshot::Sender<Result<(), Fault>>),
+    /// Rewrite the engine's files; the reply comes when the fresh ones are in use.
+    Defragment(oneshot::Sender<()>),
     Stop,
 }
 
 /// What the checkpointer is given at its start.
 pub(super) struct Parts {
     pub engine: Arc<dyn Engine>,
+    pub place: Place,
     pub reader: Reader,
     pub jobs: Receiver<Job>,
     pub applier: Sender<applier::Job>,
@@ -51,36 +49,121 @@ pub(super) fn start(parts: Parts) -> thread::JoinHandle<()> {
     thread::Builder::new()
         .name("checkpointer".into())
         .spawn(move || {
-            if let Err(fault) = run(parts) {
+            let checkpointer = Checkpointer { parts, copying: None, retired: None };
+            if let Err(fault) = checkpointer.run() {
                 fatal(&fault);
             }
         })
         .expect("the process may start threads")
 }
 
-fn run(mut parts: Parts) -> Result<(), Fault> {
-    while let Ok(job) = parts.jobs.recv() {
-        match job {
-            Job::Commit(checkpoint) => {
-                let started = Instant::now();
-                parts.engine.commit(&checkpoint.writes)?;
-                let took = started.elapsed();
-                parts.metrics.backend_commit_seconds.observe(took.as_secs_f64());
-                // Rows leave memory only now that a view of the engine shows them.
-                parts.reader.checkpointed(checkpoint.revision);
-                let _ = parts.applier.send(applier::Job::Checkpointed);
-                let _ = parts.driver.send(Input::Checkpointed(checkpoint.applied.index));
+struct Checkpointer {
+    parts: Parts,
+    copying: Option<Copying>,
+    /// An engine that was replaced but may still have readers.
+    retired: Option<(u64, Arc<dyn Engine>)>,
+}
+
+/// A defragmentation under way.
+struct Copying {
+    generation: u64,
+    copy: Arc<dyn Engine>,
+    defrag: Defrag,
+    started: Instant,
+    waiting: Vec<oneshot::Sender<()>>,
+}
+
+impl Checkpointer {
+    fn run(mut self) -> Result<(), Fault> {
+        loop {
+            let job = if self.copying.is_some() {
+                match self.parts.jobs.try_recv() {
+                    Err(TryRecvError::Empty) => {
+                        self.copy_step()?;
+                        continue;
+                    }
+                    Err(TryRecvError::Disconnected) => return Ok(()),
+                    Ok(job) => job,
+                }
+            } else {
+                match self.parts.jobs.recv() {
+                    Ok(job) => job,
+                    Err(_) => return Ok(()),
+                }
+            };
+            match job {
+                Job::Commit(checkpoint) => self.commit(checkpoint)?,
+                Job::Defragment(reply) => self.defragment(reply)?,
+                Job::Stop => return Ok(()),
             }
-            Job::Swap(defrag, reply) => {
-                let swapped = defrag.finish(&*parts.engine);
-                let answer = swapped.map(|engine| {
-                    parts.reader.replace_engine(engine.clone());
-                    parts.engine = engine;
-                });
-                let _ = reply.send(answer);
-            }
-            Job::Stop => break,
+            self.bury()?;
         }
     }
-    Ok(())
+
+    fn commit(&mut self, mut checkpoint: Checkpoint) -> Result<(), Fault> {
+        let started = Instant::now();
+        let writes = checkpoint.writes();
+        self.parts.engine.commit(&writes)?;
+        if let Some(copying) = &self.copying {
+            let mirrored = copying.defrag.mirror(&writes);
+            copying.copy.commit(&mirrored)?;
+        }
+        self.parts.metrics.backend_commit_seconds.observe(started.elapsed().as_secs_f64());
+        // Rows leave memory only now that a view of the engine shows them.
+        self.parts.reader.checkpointed(checkpoint.revision());
+        let _ = self.parts.applier.send(applier::Job::Checkpointed);
+        let _ = self.parts.driver.send(Input::Checkpointed(checkpoint.applied));
+        Ok(())
+    }
+
+    fn defragment(&mut self, reply: oneshot::Sender<()>) -> Result<(), Fault> {
+        if let Some(copying) = &mut self.copying {
+            copying.waiting.push(reply);
+            return Ok(());
+        }
+        let (generation, copy) = self.parts.place.create_next()?;
+        self.parts.metrics.defrag_inflight.set(1);
+        let (defrag, started) = (Defrag::new(), Instant::now());
+        self.copying = Some(Copying { generation, copy, defrag, started, waiting: vec![reply] });
+        Ok(())
+    }
+
+    fn copy_step(&mut self) -> Result<(), Fault> {
+        let Some(copying) = &mut self.copying else { return Ok(()) };
+        let source = &*self.parts.engine;
+        match copying.defrag.step(source, &*copying.copy, DEFRAG_STEP_BYTES)? {
+            Progress::More => Ok(()),
+            Progress::Done => self.swap(),
+        }
+    }
+
+    /// Takes the whole copy in the engine's place.
+    fn swap(&mut self) -> Result<(), Fault> {
+        let Some(copying) = self.copying.take() else { return Ok(()) };
+        let old = copying.generation - 1;
+        self.parts.place.make_current(copying.generation)?;
+        self.parts.reader.replace_engine(copying.copy.clone());
+        let replaced = std::mem::replace(&mut self.parts.engine, copying.copy);
+        self.retired = Some((old, replaced));
+        let took = copying.started.elapsed();
+        self.parts.metrics.defrag_inflight.set(0);
+        self.parts.metrics.backend_defrag_seconds.observe(took.as_secs_f64());
+        tracing::info!(took_ms = took.as_millis() as u64, "finished defragmenting directory");
+        for reply in copying.waiting {
+            let _ = reply.send(());
+        }
+        Ok(())
+    }
+
+    /// Removes a replaced engine's files once its last reader is gone.
+    fn bury(&mut self) -> Result<(), Fault> {
+        match &self.retired {
+            Some((generation, engine)) if Arc::strong_count(engine) == 1 => {
+                let generation = *generation;
+                self.retired = None;
+                self.parts.place.remove(generation)
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
 }

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::error::Fault;
 use crate::machine::Machine;
 use crate::mvcc::Step;
 
@@ -22,60 +21,46 @@ pub(super) struct Pace {
 pub(super) struct Progress {
     pace: Pace,
     next_step: Option<Instant>,
-    held: bool,
-    waiters: Vec<(i64, oneshot::Sender<()>)>,
+    waiters: Vec<oneshot::Sender<()>>,
 }
 
 impl Progress {
     pub fn new(pace: Pace) -> Self {
-        Self { pace, next_step: Some(Instant::now()), held: false, waiters: Vec::new() }
+        Self { pace, next_step: Some(Instant::now()), waiters: Vec::new() }
     }
 
-    /// Tells `reply` when the compaction at `revision` has removed its rows.
-    pub fn wait(&mut self, revision: i64, reply: oneshot::Sender<()>) {
-        self.waiters.push((revision, reply));
-        self.next_step.get_or_insert_with(Instant::now);
-    }
-
-    /// Stops or resumes deletions.
-    pub fn hold(&mut self, hold: bool) {
-        self.held = hold;
+    /// A compaction was accepted: its first step is due.
+    pub fn begin(&mut self) {
         self.next_step = Some(Instant::now());
+    }
+
+    /// Tells `reply` when every compaction accepted so far has removed its rows.
+    pub fn wait(&mut self, reply: oneshot::Sender<()>) {
+        self.waiters.push(reply);
+        self.begin();
     }
 
     /// When the next step is due, if one is.
     pub fn due_in(&self) -> Option<Duration> {
-        let next = self.next_step.filter(|_| !self.held)?;
+        let next = self.next_step?;
         Some(next.saturating_duration_since(Instant::now()))
     }
 
     /// Takes a step if one is due.
-    pub fn step(&mut self, machine: &mut Machine) -> Result<(), Fault> {
-        if self.held {
-            return Ok(());
-        }
-        if self.next_step.is_none() && machine.store().is_compacting() {
-            self.next_step = Some(Instant::now());
-        }
+    pub fn step(&mut self, machine: &mut Machine) {
         let now = Instant::now();
         if self.next_step.is_none_or(|next| next > now) {
-            return Ok(());
+            return;
         }
-        match machine.store_mut().compact_step(self.pace.rows_per_step)? {
-            Step::More => self.next_step = Some(now + self.pace.pause),
+        match machine.store_mut().compact_step(self.pace.rows_per_step) {
+            // What it waits for is a checkpoint or a hash, and neither takes long.
+            Step::More | Step::Waiting => self.next_step = Some(now + self.pace.pause),
             Step::Done => {
                 self.next_step = None;
-                let finished = machine.store().compact_revision();
-                let waiting = std::mem::take(&mut self.waiters);
-                for (revision, reply) in waiting {
-                    if revision <= finished {
-                        let _ = reply.send(());
-                    } else {
-                        self.waiters.push((revision, reply));
-                    }
+                for reply in self.waiters.drain(..) {
+                    let _ = reply.send(());
                 }
             }
         }
-        Ok(())
     }
 }

@@ -31,10 +31,11 @@ use super::progress::Progress;
 use super::fatal;
 use crate::error::{Error, Fault};
 use crate::limits;
-use crate::machine::Reply;
+use crate::machine::{Applied, Reply};
 use crate::metrics::Metrics;
 use crate::pb::InternalRaftRequest;
-use crate::raft::{Change, ConfState, Core, Entry, Proposed, Refusal, Role, Work};
+use crate::raft::conf::Change;
+use crate::raft::{ConfState, Core, Entry, Proposed, Refusal, Role, Work};
 
 /// A command on its way through the log, with whoever waits for it.
 pub(super) struct Proposal {
@@ -55,8 +56,8 @@ pub(super) enum Input {
     Applied(u64),
     /// The applier reached a configuration change and needs the configuration it makes.
     ConfChange { index: u64, change: Change, reply: Sender<ConfState> },
-    /// Everything up to this index is in the engine, durably.
-    Checkpointed(u64),
+    /// Everything up to here is in the engine, durably.
+    Checkpointed(Applied),
     /// A reader waits until applied state shows everything acknowledged before now.
     Read(oneshot::Sender<Result<(), Error>>),
     Stop,
@@ -109,8 +110,7 @@ struct Driver {
 
 impl Driver {
     fn run(mut self) -> Result<(), Fault> {
-        // The founder of a one-member cluster need not wait for an election timeout.
-        let _ = self.parts.core.campaign();
+        self.stand_alone();
         self.work()?;
         let mut next_tick = Instant::now() + self.parts.tick;
         let mut proposals = Vec::new();
@@ -145,6 +145,14 @@ impl Driver {
         }
     }
 
+    /// A sole voter need not wait for an election timeout: it leads as soon as it may.
+    fn stand_alone(&mut self) {
+        if self.parts.core.conf_state().voters == [self.parts.member_id] {
+            // Refused while its log is being applied; it is asked again after that.
+            let _ = self.parts.core.campaign();
+        }
+    }
+
     fn take(&mut self, input: Input) -> Result<Next, Fault> {
         match input {
             Input::Propose(_) => unreachable!("proposals are gathered by the caller"),
@@ -155,10 +163,11 @@ impl Driver {
                 // The applier waits for this; it is gone only when the node stops.
                 let _ = reply.send(applied.conf_state);
             }
-            Input::Checkpointed(index) => {
-                let keep = index.saturating_sub(self.parts.catchup_entries);
+            Input::Checkpointed(applied) => {
+                let keep = applied.index.saturating_sub(self.parts.catchup_entries);
                 self.parts.core.compact(keep);
-                let _ = self.parts.log_writer.send(log_writer::Job::Release(keep));
+                let release = log_writer::Job::Release { applied, keep };
+                let _ = self.parts.log_writer.send(release);
             }
             Input::Read(reply) => self.reads.push(reply),
             Input::Stop => return Ok(Next::Stop),
@@ -168,6 +177,9 @@ impl Driver {
 
     fn applied(&mut self, index: u64) {
         self.parts.core.on_applied(index);
+        if self.parts.progress.leader.load(Ordering::Acquire) == 0 {
+            self.stand_alone();
+        }
         if self.opening.is_some_and(|opening| index >= opening) {
             self.opening = None;
             self.parts.progress.read_open.store(true, Ordering::Release);
@@ -228,7 +240,7 @@ impl Driver {
                 self.parts.metrics.leader_changes.inc();
             }
             progress.term.store(standing.term, Ordering::Release);
-            self.opening = leads.then(|| self.parts.core.last_index());
+            self.opening = leads.then(|| self.parts.core.status().last_index);
             progress.read_open.store(false, Ordering::Release);
             tracing::info!(role = ?standing.role, term = standing.term, "raft role changed");
         }
@@ -301,6 +313,7 @@ fn client_error(refusal: &Refusal) -> Error {
         | Refusal::NotMember(_)
         | Refusal::Removed
         | Refusal::LogLost { .. }
+        | Refusal::BadChange(_)
         | Refusal::Malformed(_) => Error::Stopped,
     }
 }

@@ -109,10 +109,13 @@ impl Duties {
             }
         }
         // Every entry of earlier terms is applied by now, so the book is complete.
-        let Ok(leases) = node.ask(|machine| machine.leases().lifetimes()) else { return false };
-        let extension_ms = self.parts.lease_extension.as_millis() as u64;
-        node.deadlines().lock().promote(leases, node.clock().now_ms(), extension_ms);
-        true
+        let (extension_ms, promoting) =
+            (self.parts.lease_extension.as_millis() as u64, node.clone());
+        let promoted = node.ask(move |machine| {
+            let now = promoting.clock().now_ms();
+            promoting.deadlines().lock().promote(now, extension_ms, machine.leases().leases());
+        });
+        promoted.is_ok()
     }
 
     fn revoke_expired(&self) {
@@ -129,7 +132,7 @@ impl Duties {
                 Err(Error::LeaseNotFound) => {}
                 Err(error) => {
                     tracing::warn!(lease = format!("{id:x}"), %error, "cannot revoke a lease yet");
-                    self.parts.node.deadlines().lock().retry(id);
+                    self.parts.node.deadlines().lock().retry(id, now);
                 }
             }
         }
@@ -137,13 +140,13 @@ impl Duties {
 
     fn checkpoint_lifetimes(&self) {
         let now = self.parts.node.clock().now_ms();
-        let due = self.parts.node.deadlines().lock().due_checkpoints(now, CHECKPOINTS_PER_TICK_MAX);
+        let due = self.parts.node.deadlines().lock().checkpoints(now, CHECKPOINTS_PER_TICK_MAX);
         if due.is_empty() {
             return;
         }
         let checkpoints = due
             .into_iter()
-            .map(|(id, remaining_ttl)| LeaseCheckpoint { id, remaining_ttl })
+            .map(|due| LeaseCheckpoint { id: due.id, remaining_ttl: due.remaining })
             .collect();
         let command = Command::LeaseCheckpoint(LeaseCheckpointRequest { checkpoints });
         if let Err(error) = self.parts.node.submit(command).wait() {

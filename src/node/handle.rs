@@ -14,9 +14,9 @@ use super::checkpointer;
 use super::driver::{Input, Proposal};
 use super::ids::Ids;
 use super::progress::{Progress, Standing};
-use super::{Clock, defrag, fatal, watches};
-use crate::error::{Error, Failure, Fault};
-use crate::lease::Deadlines;
+use super::{Clock, fatal, watches};
+use crate::error::{Error, Failure};
+use crate::lease::{Deadlines, Renewal};
 use crate::limits;
 use crate::machine::{self, Machine, Reply};
 use crate::metrics::Metrics;
@@ -28,6 +28,9 @@ use crate::pb::{
 };
 use crate::storage::engine;
 
+/// How often a renewal of an expired lease looks whether its revocation was applied.
+const EXPIRING_PAUSE: Duration = Duration::from_millis(50);
+
 /// What requests are measured against.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -35,6 +38,8 @@ pub struct Limits {
     pub txn_ops_max: usize,
     pub min_lease_ttl: i64,
     pub quota_bytes: Option<i64>,
+    /// The quota as status tells it: etcd shows a negative one as it was given.
+    pub quota_shown: i64,
     pub request_timeout: Duration,
     pub unary_warning: Duration,
     pub watch: crate::watch::Limits,
@@ -72,7 +77,6 @@ pub(super) struct Shared {
     pub applier: Sender<Job>,
     pub checkpointer: Sender<checkpointer::Job>,
     pub watches: Sender<watches::Input>,
-    pub defrag: defrag::Recipe,
     /// Turns true when the node is ready to serve.
     pub ready: watch::Receiver<bool>,
 }
@@ -209,9 +213,14 @@ impl Handle {
 
     /// Refuses a command that would take the state over its quota, and raises NOSPACE.
     pub async fn reserve(&self, command: &Command) -> Result<(), Error> {
-        let Some(quota_bytes) = self.shared.limits.quota_bytes else { return Ok(()) };
+        let quota_bytes = self.shared.limits.quota_bytes.unwrap_or(i64::MAX);
         let cost = machine::cost_bytes(command);
-        if cost == 0 || self.shared.reader.live_bytes() + cost < quota_bytes {
+        let full = self.shared.progress.disk_full.load(Ordering::Acquire);
+        if cost == 0 {
+            return Ok(());
+        }
+        let live_bytes = self.settle(self.shared.reader.live_bytes().map_err(Failure::Fault))?;
+        if !full && live_bytes + cost < quota_bytes {
             return Ok(());
         }
         let alarm = AlarmRequest {
@@ -219,7 +228,7 @@ impl Handle {
             action: AlarmAction::Activate as i32,
             alarm: AlarmType::Nospace as i32,
         };
-        tracing::warn!(quota_bytes, "the state is at its quota: raising NOSPACE");
+        tracing::warn!(quota_bytes, disk_full = full, "no space: raising NOSPACE");
         self.propose(Command::Alarm(alarm)).await?;
         Err(Error::NoSpace)
     }
@@ -295,21 +304,37 @@ impl Handle {
 
     /// Renews a lease and returns its time to live, in seconds.
     pub async fn renew(&self, id: i64) -> Result<i64, Error> {
-        let now = self.shared.clock.now_ms();
-        let renewal = self.shared.deadlines.lock().renew(id, now)?;
-        if renewal.was_checkpointed {
-            // The remembered remainder must not outlive the renewal over a restart.
-            let command = super::duties::forget_remaining(id);
-            self.propose(command).await?;
+        let give_up = Instant::now() + self.shared.limits.request_timeout;
+        while Instant::now() < give_up {
+            let now = self.shared.clock.now_ms();
+            let renewal = self.shared.deadlines.lock().renewed(id, now);
+            match renewal {
+                Renewal::Renewed(ttl) => {
+                    self.shared.metrics.leases_renewed.inc();
+                    return Ok(ttl);
+                }
+                Renewal::NotFound => return Err(Error::LeaseNotFound),
+                Renewal::NotPrimary => return Err(Error::NotPrimaryLessor),
+                // The remembered remainder must not outlive the renewal over a restart.
+                Renewal::ClearFirst => {
+                    self.propose(super::duties::forget_remaining(id)).await?;
+                }
+                // It ran out; the answer is not found, but not before that is so everywhere.
+                Renewal::Expiring => tokio::time::sleep(EXPIRING_PAUSE).await,
+            }
         }
-        self.shared.metrics.leases_renewed.inc();
-        Ok(renewal.ttl)
+        Err(Error::Timeout)
     }
 
     /// Whole seconds until a lease expires.
     pub fn remaining_ttl(&self, id: i64) -> Option<i64> {
         let now = self.shared.clock.now_ms();
         self.shared.deadlines.lock().remaining(id, now)
+    }
+
+    /// All leases, the first to expire first.
+    pub fn leases(&self) -> Vec<i64> {
+        self.shared.deadlines.lock().by_expiry()
     }
 
     /// Opens a watch stream.
@@ -332,10 +357,10 @@ impl Handle {
         self.settle(view.map_err(Failure::Fault))
     }
 
-    /// Returns when the compaction at `revision` has removed its rows, durably.
-    pub async fn compaction_finished(&self, revision: i64) -> Result<(), Error> {
+    /// Returns when every compaction accepted before the call has removed its rows, durably.
+    pub async fn compaction_finished(&self) -> Result<(), Error> {
         let (reply, finished) = oneshot::channel();
-        let _ = self.shared.applier.send(Job::AwaitCompaction { revision, reply });
+        let _ = self.shared.applier.send(Job::AwaitCompaction(reply));
         finished.await.map_err(|_| Error::Stopped)?;
         self.flush().await
     }
@@ -343,9 +368,8 @@ impl Handle {
     /// The hash of the rows as of a revision, 0 for the newest; the same on every member.
     pub async fn hash_kv(&self, revision: i64) -> Result<HashKv, Error> {
         let started = Instant::now();
-        let rows = self.engine_view().await?;
         let reader = self.shared.reader.clone();
-        let hashing = tokio::task::spawn_blocking(move || reader.view().hash_kv(&*rows, revision));
+        let hashing = tokio::task::spawn_blocking(move || reader.hash_kv(revision));
         let hash = self.settle(hashing.await.map_err(|_| Error::Stopped)?);
         self.shared.metrics.mvcc_hash_rev_seconds.observe(started.elapsed().as_secs_f64());
         hash
@@ -354,13 +378,16 @@ impl Handle {
     /// The hash of everything, tables and all.
     pub async fn hash(&self) -> Result<u32, Error> {
         let rows = self.engine_view().await?;
-        let hashing = tokio::task::spawn_blocking(move || crate::storage::hash(&*rows));
+        let hashing = tokio::task::spawn_blocking(move || crate::storage::state::hash(&*rows));
         self.settle(hashing.await.map_err(|_| Error::Stopped)?.map_err(Failure::Fault))
     }
 
     /// Rewrites the engine's files without what they no longer need, while requests go on.
     pub async fn defragment(&self) -> Result<(), Error> {
-        defrag::run(self).await
+        self.flush().await?;
+        let (reply, finished) = oneshot::channel();
+        let _ = self.shared.checkpointer.send(checkpointer::Job::Defragment(reply));
+        finished.await.map_err(|_| Error::Stopped)
     }
 
     /// How much room the state takes.
@@ -368,8 +395,8 @@ impl Handle {
         let size = self.shared.reader.engine().size_bytes().map_err(Failure::Fault);
         Ok(Sizes {
             allocated_bytes: self.settle(size)? as i64,
-            in_use_bytes: self.shared.reader.live_bytes(),
-            quota_bytes: self.shared.limits.quota_bytes.unwrap_or(limits::QUOTA_BYTES),
+            in_use_bytes: self.settle(self.shared.reader.live_bytes().map_err(Failure::Fault))?,
+            quota_bytes: self.shared.limits.quota_shown,
         })
     }
 
@@ -392,9 +419,5 @@ impl Handle {
             metrics.db_in_use_bytes.set(sizes.in_use_bytes);
             metrics.quota_bytes.set(sizes.quota_bytes as f64);
         }
-    }
-
-    pub(super) fn fault(&self, fault: &Fault) -> ! {
-        fatal(fault)
     }
 }

@@ -5,6 +5,7 @@
 //! for a sync, and the next batch grows by itself.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Instant;
 
@@ -12,44 +13,63 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::driver::Input;
 use super::fatal;
+use super::progress::Progress;
 use crate::error::Fault;
+use crate::machine::Applied;
 use crate::metrics::Metrics;
 use crate::raft::Persist;
-use crate::storage::wal::Wal;
+use crate::storage::wal::{self, Spare, Wal};
 
 /// The most writes one sync covers; bounds what is encoded before the disk starts.
 const WRITES_PER_SYNC_MAX: usize = 256;
 
 /// What the log writer is asked for.
 pub(super) enum Job {
+    Stop,
     /// Make this durable, then report its number.
     Write(Persist),
-    /// Entries up to here are in the engine, durably; their segments may go.
-    Release(u64),
+    /// The engine has come to `applied`, durably; segments with entries up to `keep` may go.
+    Release { applied: Applied, keep: u64 },
+    /// A segment reserved for later, or why there is none.
+    Stock(Result<Spare, Fault>),
 }
 
-/// Starts the thread. It ends when `jobs` closes.
+/// Starts the thread. It ends on [`Job::Stop`].
 pub(super) fn start(
     wal: Wal,
     jobs: Receiver<Job>,
+    own: Sender<Job>,
     driver: Sender<Input>,
+    progress: Arc<Progress>,
     metrics: Arc<Metrics>,
 ) -> thread::JoinHandle<()> {
+    let writer =
+        LogWriter { wal, jobs: own, driver, progress, metrics, release: None, ordered: false, stopped: false };
     thread::Builder::new()
         .name("log-writer".into())
-        .spawn(move || LogWriter { wal, driver, metrics }.run(&jobs))
+        .spawn(move || writer.run(&jobs))
         .expect("the process may start threads")
 }
 
 struct LogWriter {
     wal: Wal,
+    jobs: Sender<Job>,
     driver: Sender<Input>,
+    progress: Arc<Progress>,
     metrics: Arc<Metrics>,
+    /// Segments up to this index may go once the mark that says so is durable.
+    release: Option<u64>,
+    /// Whether a segment is being reserved.
+    ordered: bool,
+    stopped: bool,
 }
 
 impl LogWriter {
     fn run(mut self, jobs: &Receiver<Job>) {
-        while let Ok(job) = jobs.recv() {
+        self.order();
+        while !self.stopped
+            && let Ok(job) = jobs.recv()
+        {
             let rest = jobs.try_iter().take(WRITES_PER_SYNC_MAX - 1);
             if let Err(fault) = self.round(std::iter::once(job).chain(rest)) {
                 fatal(&fault);
@@ -59,15 +79,34 @@ impl LogWriter {
 
     fn round(&mut self, jobs: impl Iterator<Item = Job>) -> Result<(), Fault> {
         let mut last = None;
-        let mut release = None;
         for job in jobs {
             match job {
+                Job::Stop => self.stopped = true,
                 Job::Write(persist) => {
                     last = Some(persist.number);
-                    let bytes = super::records::append(&mut self.wal, persist)?;
-                    self.metrics.wal_write_bytes.add(bytes as i64);
+                    let appended = super::records::append(&mut self.wal, persist)?;
+                    self.metrics.wal_write_bytes.add(appended.bytes as i64);
                 }
-                Job::Release(index) => release = Some(index),
+                Job::Release { applied, keep } => {
+                    // Durable with the next write; until then the segments stay.
+                    super::records::mark(&mut self.wal, applied)?;
+                    self.release = Some(keep);
+                    self.order();
+                }
+                Job::Stock(spare) => {
+                    self.ordered = false;
+                    match spare {
+                        Ok(spare) => {
+                            self.wal.stock(spare)?;
+                            self.progress.disk_full.store(false, Ordering::Release);
+                        }
+                        Err(fault) if wal::is_full(&fault) => {
+                            tracing::warn!(error = %fault, "no space to reserve for the log");
+                            self.progress.disk_full.store(true, Ordering::Release);
+                        }
+                        Err(fault) => return Err(fault),
+                    }
+                }
             }
         }
         if let Some(number) = last {
@@ -78,9 +117,25 @@ impl LogWriter {
             let _ = self.driver.send(Input::Persisted(number));
         }
         // After the report: nobody should wait for a directory to be tidied.
-        if let Some(index) = release {
+        if let Some(index) = self.release
+            && last.is_some()
+        {
             self.wal.release(index)?;
+            self.release = None;
         }
         Ok(())
+    }
+
+    /// Has the next segment reserved on a thread of its own, if none is ready.
+    fn order(&mut self) {
+        if self.ordered {
+            return;
+        }
+        let Some(order) = self.wal.order() else { return };
+        let jobs = self.jobs.clone();
+        let reserving = thread::Builder::new().name("log-reserve".into()).spawn(move || {
+            let _ = jobs.send(Job::Stock(order.fulfil()));
+        });
+        self.ordered = reserving.is_ok();
     }
 }

@@ -19,7 +19,6 @@ mod boot;
 mod checkpointer;
 mod clock;
 mod compaction;
-mod defrag;
 mod driver;
 mod duties;
 mod handle;
@@ -54,6 +53,7 @@ struct Stop {
     applier: Sender<applier::Job>,
     checkpointer: Sender<checkpointer::Job>,
     driver: Sender<driver::Input>,
+    log_writer: Sender<log_writer::Job>,
     watches: Sender<watches::Input>,
     threads: Vec<thread::JoinHandle<()>>,
     /// Held until the last byte is written: no second process on the same directory.
@@ -73,7 +73,8 @@ impl Node {
 
     /// Stops the threads after a last checkpoint, and lets the directory go.
     pub fn stop(self) {
-        let Stop { duties, applier, checkpointer, driver, watches, threads, lock } = self.stop;
+        let Stop { duties, applier, checkpointer, driver, log_writer, watches, threads, lock } =
+            self.stop;
         drop(duties);
         // The applier's last checkpoint needs the checkpointer and tells the driver.
         let _ = applier.send(applier::Job::Stop);
@@ -87,6 +88,7 @@ impl Node {
         }
         let _ = checkpointer.send(checkpointer::Job::Stop);
         let _ = driver.send(driver::Input::Stop);
+        let _ = log_writer.send(log_writer::Job::Stop);
         let _ = watches.send(watches::Input::Stop);
         for thread in rest {
             let _ = thread.join();

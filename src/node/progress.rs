@@ -12,6 +12,8 @@ pub(super) struct Progress {
     pub pending: AtomicU64,
     /// Whether applied state may be read as it is: see [`super::Handle::read_barrier`].
     pub read_open: AtomicBool,
+    /// Whether the log found no space to grow into.
+    pub disk_full: AtomicBool,
 }
 
 /// A reading of [`Progress`].

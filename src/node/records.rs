@@ -1,27 +1,37 @@
 //! Raft's entries and hard state as the write-ahead log keeps them, both ways.
 
 use crate::error::Fault;
+use crate::machine::Applied;
 use crate::raft::{Entry, EntryType, HardState, Persist};
 use crate::storage::wal::{self, Wal};
 
-/// Appends a write of raft; the bytes it took.
-pub(super) fn append(wal: &mut Wal, persist: Persist) -> Result<u64, Fault> {
+/// Appends a write of raft.
+pub(super) fn append(wal: &mut Wal, persist: Persist) -> Result<wal::Appended, Fault> {
     assert!(persist.snapshot.is_none(), "a single member receives no snapshot");
     let entries = persist.entries.into_iter().map(to_record).collect::<Result<Vec<_>, _>>()?;
-    let hard_state = persist.hard_state.map(|state| wal::HardState {
-        term: state.term,
-        vote: state.vote,
-        commit: state.commit,
-    });
-    let batch = wal::Batch { snapshot: None, entries: &entries, hard_state };
-    Ok(wal.append(&batch)?.bytes)
+    let hard_state = wal::HardState {
+        term: persist.hard_state.term,
+        vote: persist.hard_state.vote,
+        commit: persist.hard_state.commit,
+    };
+    let batch = wal::Batch { snapshot: None, entries: &entries, hard_state: Some(hard_state) };
+    wal.append(&batch)
+}
+
+/// Notes in the log how far the engine has come.
+pub(super) fn mark(wal: &mut Wal, applied: Applied) -> Result<wal::Appended, Fault> {
+    let snapshot = wal::Snapshot { index: applied.index, term: applied.term };
+    wal.append(&wal::Batch {
+        snapshot: Some(wal::Mark::Taken(snapshot)),
+        ..wal::Batch::default()
+    })
 }
 
 fn to_record(entry: Entry) -> Result<wal::Entry, Fault> {
     let kind = match EntryType::try_from(entry.entry_type) {
-        Ok(EntryType::EntryNormal) => wal::Kind::Normal,
-        Ok(EntryType::EntryConfChange) => wal::Kind::ConfChange,
-        Ok(EntryType::EntryConfChangeV2) => wal::Kind::ConfChangeV2,
+        Ok(EntryType::EntryNormal) => wal::EntryKind::Normal,
+        Ok(EntryType::EntryConfChange) => wal::EntryKind::ConfChange,
+        Ok(EntryType::EntryConfChangeV2) => wal::EntryKind::ConfChangeV2,
         Err(_) => {
             return Err(Fault::Broken(format!(
                 "entry {} has no type numbered {}",
@@ -35,9 +45,9 @@ fn to_record(entry: Entry) -> Result<wal::Entry, Fault> {
 /// An entry as raft knows it.
 pub(super) fn from_record(entry: wal::Entry) -> Entry {
     let entry_type = match entry.kind {
-        wal::Kind::Normal => EntryType::EntryNormal,
-        wal::Kind::ConfChange => EntryType::EntryConfChange,
-        wal::Kind::ConfChangeV2 => EntryType::EntryConfChangeV2,
+        wal::EntryKind::Normal => EntryType::EntryNormal,
+        wal::EntryKind::ConfChange => EntryType::EntryConfChange,
+        wal::EntryKind::ConfChangeV2 => EntryType::EntryConfChangeV2,
     };
     Entry {
         entry_type: entry_type as i32,

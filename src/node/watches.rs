@@ -11,7 +11,6 @@
 //! and what was taken, and keeps to its budget.
 
 use std::collections::HashMap;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -25,8 +24,10 @@ use crate::error::{Failure, Fault};
 use crate::metrics::Metrics;
 use crate::mvcc::{Changes, Reader};
 use crate::pb::WatchCreateRequest;
-use crate::watch::{Delivery, Hub, Job, Limits, Now, Output, Page, StreamId, Taken, Visit};
+use crate::watch::{Delivery, Hub, Job, Limits, Now, Output, Page, Receipts, StreamId, Taken, Visit};
 
+/// Revisions of history read at a time.
+const HISTORY_REVISIONS: usize = 1000;
 /// How long the thread sleeps when nothing is due.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -199,27 +200,31 @@ fn page(reader: &Reader, job: &Job) -> Result<Page, Fault> {
     let view = reader.view();
     let mut writer = job.page();
     let mut fault = None;
-    let read = view.history(job.from, view.revision(), &mut |change| {
-        match writer.visit(change.revision.main, &change.key, change.kind) {
-            Visit::Skip => ControlFlow::Continue(()),
-            Visit::Stop => ControlFlow::Break(()),
-            Visit::Take => match writer.take(change, &mut |change| previous(reader, change)) {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(error) => {
-                    fault = Some(error);
-                    ControlFlow::Break(())
+    let (mut stopped, mut from) = (false, Some(job.from));
+    while let Some(next) = from.filter(|_| !stopped) {
+        let read = view.history(next, view.revision(), HISTORY_REVISIONS, &mut |change| {
+            stopped = stopped || fault.is_some();
+            if stopped {
+                return;
+            }
+            match writer.visit(change.revision.main, &change.key, change.kind) {
+                Visit::Skip => {}
+                Visit::Stop => stopped = true,
+                Visit::Take => {
+                    fault = writer.take(change, &mut |change| previous(reader, change)).err();
                 }
-            },
+            }
+        });
+        from = match read {
+            Ok(more) => more,
+            Err(Failure::Refused(_)) => return Ok(writer.compacted(reader.compact_revision())),
+            Err(Failure::Fault(fault)) => return Err(fault),
+        };
+        if let Some(fault) = fault {
+            return Err(fault);
         }
-    });
-    if let Some(fault) = fault {
-        return Err(fault);
     }
-    match read {
-        Ok(()) => Ok(writer.finish(view.revision())),
-        Err(Failure::Refused(_)) => Ok(writer.compacted(reader.compact_revision())),
-        Err(Failure::Fault(fault)) => Err(fault),
-    }
+    Ok(writer.finish(view.revision()))
 }
 
 /// One watch stream, as its edge holds it. Dropping it closes the stream.
@@ -227,9 +232,7 @@ pub(crate) struct Stream {
     id: StreamId,
     inbox: Sender<Input>,
     queue: mpsc::UnboundedReceiver<Delivery>,
-    taken: Taken,
-    told: Taken,
-    tell_every: Taken,
+    receipts: Receipts,
 }
 
 /// The requesting half of a [`Stream`].
@@ -244,14 +247,7 @@ impl Stream {
         let id = StreamId(ids.fetch_add(1, Ordering::Relaxed));
         let (sender, queue) = mpsc::unbounded_channel();
         let _ = inbox.send(Input::Open { stream: id, queue: sender });
-        // The hub learns of room when half of it is there: soon enough to keep a stream busy, and
-        // not with every response.
-        let tell_every = Taken {
-            responses: (limits.stream_responses / 2).max(1) as u64,
-            bytes: (limits.stream_bytes / 2).max(1) as u64,
-        };
-        let (taken, told) = (Taken::default(), Taken::default());
-        Self { id, inbox, queue, taken, told, tell_every }
+        Self { id, inbox, queue, receipts: Receipts::new(limits) }
     }
 
     /// The half that takes requests.
@@ -265,14 +261,9 @@ impl Stream {
         context: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Delivery>> {
         let delivery = std::task::ready!(self.queue.poll_recv(context));
-        if let Some(delivery) = &delivery {
-            self.taken.add(delivery);
-            if self.taken.responses - self.told.responses >= self.tell_every.responses
-                || self.taken.bytes - self.told.bytes >= self.tell_every.bytes
-            {
-                self.told = self.taken;
-                let _ = self.inbox.send(Input::Taken { stream: self.id, taken: self.taken });
-            }
+        let due = delivery.as_ref().and_then(|delivery| self.receipts.take(delivery));
+        if let Some(taken) = due {
+            let _ = self.inbox.send(Input::Taken { stream: self.id, taken });
         }
         std::task::Poll::Ready(delivery)
     }

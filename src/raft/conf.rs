@@ -13,8 +13,8 @@
 //! Deliberately absent: V2 (joint) changes. etcd's API never makes one, and an etcd member that
 //! meets one in its log panics.
 
+use ::raft::eraftpb::UPDATE_NODE;
 use ::raft::eraftpb::{ConfChange, ConfChangeType, ConfState, Entry, EntryType, HardState};
-use ::raft::eraftpb::{Message, UPDATE_NODE};
 use bytes::Bytes;
 use prost::Message as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -124,9 +124,9 @@ pub fn contains(state: &ConfState, id: u64) -> bool {
     state.voters.contains(&id) || state.learners.contains(&id)
 }
 
-/// Whether a message tries to put a conf change into the log.
-pub(super) fn is_conf_proposal(message: &Message) -> bool {
-    message.entries.iter().any(|entry| entry.entry_type != EntryType::EntryNormal as i32)
+/// Whether an entry is a conf change, of whichever generation.
+pub(super) fn is_conf_entry(entry: &Entry) -> bool {
+    entry.entry_type != EntryType::EntryNormal as i32
 }
 
 /// The log of a new cluster, the same on each of its founding members: one entry per member at

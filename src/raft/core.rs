@@ -2,7 +2,7 @@
 //!
 //! See the room's chapter for the contract with the driver and for the guards.
 
-use ::raft::eraftpb::{ConfState, Entry, EntryType, Message, MessageType};
+use ::raft::eraftpb::{ConfState, Entry, EntryType, HardState, Message, MessageType};
 use ::raft::{Config, RawNode, SnapshotStatus, StateRole};
 use bytes::Bytes;
 
@@ -77,7 +77,8 @@ pub enum Proposed {
 pub struct ConfApplied {
     /// To be stored together with the index of the change.
     pub conf_state: ConfState,
-    /// Whether the change removed this member. The core is dead from here on.
+    /// Whether the change removed this member. It proposes nothing any more, but the others may
+    /// still need its vote: see the room's chapter.
     pub removed: bool,
 }
 
@@ -86,8 +87,8 @@ pub struct Core {
     pub(super) node: RawNode<Log>,
     seed: u64,
     outbox: Outbox,
-    /// The term and vote that were last handed out for writing.
-    written: (u64, u64),
+    /// The hard state that was last handed out for writing.
+    written: HardState,
     /// As of the last applied conf change.
     pub(super) conf_state: ConfState,
     /// Index and conf state of a received snapshot that the state machine has not installed yet.
@@ -116,11 +117,11 @@ impl Core {
         };
         let (seed, conf_state) = (boot.seed, conf::sorted(boot.conf_state.clone()));
         let reads = Reads::new(boot.id, boot.seed);
+        let written = boot.hard_state.clone();
         let log = recover(boot)?;
         let node = RawNode::new(&config, log, &super::drain::logger())
             .map_err(|error| Fault::Broken(format!("raft cannot start: {error}")))?;
         let standing = Standing { role: Role::Follower, leader: 0, term: node.raft.term };
-        let written = (node.raft.term, node.raft.vote);
         let mut core = Core {
             node,
             seed,
@@ -138,7 +139,7 @@ impl Core {
 
     /// Lets one tick of time pass.
     pub fn tick(&mut self) {
-        if self.removed || self.must_not_campaign() {
+        if self.must_not_campaign() {
             return;
         }
         self.node.tick();
@@ -162,7 +163,6 @@ impl Core {
 
     /// Takes a message from a peer, whose identity the caller has verified.
     pub fn step(&mut self, message: Message) -> Result<(), Refusal> {
-        self.refuse_if_removed()?;
         guard::check(&message, self.node.raft.id)?;
         self.check_against_log(&message)?;
         match message.get_msg_type() {
@@ -241,7 +241,7 @@ impl Core {
         Ok(id)
     }
 
-    /// Asks a voter to take over. Proposals are refused until it did, or an election timeout passed.
+    /// Asks a voter to take over. Proposals are refused until it has, or for an election timeout.
     pub fn transfer_leader(&mut self, to: u64) -> Result<(), Refusal> {
         self.refuse_if_removed()?;
         self.check_leads()?;
@@ -255,25 +255,21 @@ impl Core {
     /// Notes that messages to a peer were lost, so that they are sent again from the last one it
     /// confirmed.
     pub fn report_unreachable(&mut self, peer: u64) {
-        if !self.removed {
-            self.node.report_unreachable(peer);
-        }
+        self.node.report_unreachable(peer);
     }
 
     /// Notes how sending a snapshot ended. Without a report the peer waits for ever, so the sender
     /// needs a deadline that counts as a failure.
     pub fn report_snapshot(&mut self, peer: u64, arrived: bool) {
-        if !self.removed {
-            let status = if arrived { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
-            self.node.report_snapshot(peer, status);
-        }
+        let status = if arrived { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
+        self.node.report_snapshot(peer, status);
     }
 
     /// What is to be done, until there is nothing. To be asked after every batch of inputs.
     pub fn work(&mut self) -> Option<Work> {
         loop {
             let mut work = Work::default();
-            let has_ready = !self.removed && self.node.has_ready();
+            let has_ready = self.node.has_ready();
             if has_ready {
                 self.take_ready(&mut work);
             }
@@ -308,14 +304,18 @@ impl Core {
         }
         self.node.mut_store().append(&entries);
 
-        if ready.must_sync() {
+        work.committed = ready.take_committed_entries();
+        let mut unwritten =
+            work.committed.iter().skip_while(|entry| entry.index <= self.written.commit);
+        let changes_members = unwritten.any(conf::is_conf_entry);
+        if ready.must_sync() || changes_members {
             let hard_state = self.node.raft.hard_state();
-            let term_and_vote = (hard_state.term, hard_state.vote);
-            self.outbox.write_started(number, term_and_vote != self.written);
-            self.written = term_and_vote;
+            let is_new = |a: &HardState, b: &HardState| (a.term, a.vote) != (b.term, b.vote);
+            let binds_leader = changes_members || is_new(&hard_state, &self.written);
+            self.outbox.write_started(number, binds_leader);
+            self.written = hard_state.clone();
             work.persist = Some(Persist { number, snapshot, entries, hard_state });
         }
-        work.committed = ready.take_committed_entries();
         let (answers, now) = (ready.take_read_states(), self.reign());
         work.reads = answers.iter().filter_map(|state| self.reads.answer(state, now)).collect();
         // Which of the two lists holds the messages is raft-rs's opinion on what may leave early;
@@ -331,9 +331,6 @@ impl Core {
 
     /// Notes that the write of this number, and all before it, are durable.
     pub fn on_persisted(&mut self, number: u64) {
-        if self.removed {
-            return;
-        }
         self.outbox.write_finished(number);
         self.node.on_persist_ready(number);
         self.settle();
@@ -342,8 +339,8 @@ impl Core {
     /// Notes that the state machine holds everything up to `index`, by entries or by a snapshot.
     pub fn on_applied(&mut self, index: u64) {
         let log = &self.node.raft.raft_log;
-        if self.removed || index <= log.applied {
-            // The second: a snapshot has overtaken the applier.
+        if index <= log.applied {
+            // A snapshot has overtaken the applier.
             return;
         }
         assert!(index <= log.committed, "{index} is applied but not committed");
@@ -360,7 +357,6 @@ impl Core {
     /// Puts a committed conf change into effect, before `on_applied` reports its index. A change
     /// that the state machine rejects is not brought here.
     pub fn apply_conf_change(&mut self, index: u64, change: &Change) -> Result<ConfApplied, Fault> {
-        assert!(!self.removed, "a removed member applies nothing");
         assert!(index > self.node.raft.raft_log.applied, "{index} is already applied");
         self.finish_installing(index - 1);
         let id = self.node.raft.id;
@@ -374,14 +370,13 @@ impl Core {
         if self.installing.is_none() {
             self.tell_raft(index, change)?;
         }
-        if removed {
-            self.die();
-        } else if self.leads() && !next.voters.contains(&id) {
-            // Demoted, which the leader refuses to propose but a foreign log may hold. raft-rs
-            // would lead on as a learner.
+        if self.leads() && !next.voters.contains(&id) {
+            // raft-rs would lead on: it panics when it looks for its own progress, or else it keeps
+            // the others from electing for ever.
             let term = self.node.raft.term;
             self.node.raft.become_follower(term, 0);
         }
+        self.removed = removed || (self.removed && !conf::contains(&next, id));
         self.settle();
         Ok(ConfApplied { conf_state: next, removed })
     }
@@ -411,19 +406,11 @@ impl Core {
         match self.installing.take() {
             Some((snapshot, conf_state)) if snapshot <= applied => {
                 self.conf_state = conf::sorted(conf_state);
+                let theirs = self.node.raft.prs().conf().to_conf_state();
+                assert_eq!(conf::sorted(theirs), self.conf_state, "raft lives by the snapshot");
             }
             other => self.installing = other,
         }
-    }
-
-    /// Stops being a member. raft-rs must not be called again: it panics when it looks for its own
-    /// progress, or else it leads for ever and keeps the others from electing.
-    fn die(&mut self) {
-        self.removed = true;
-        for message in std::mem::take(&mut self.node.raft.msgs) {
-            self.outbox.push(message);
-        }
-        self.outbox.abandon();
     }
 
     /// Replaces what raft-rs drew from the operating system's randomness by a number that follows

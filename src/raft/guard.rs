@@ -106,7 +106,7 @@ fn check_term(message: &Message, kind: MessageType) -> Result<(), Malformed> {
 fn check_proposal(message: &Message) -> Result<(), Malformed> {
     let count = message.entries.len();
     // A conf change stands alone, so that it is taken or refused as a whole.
-    if count == 0 || (count > 1 && conf::is_conf_proposal(message)) {
+    if count == 0 || (count > 1 && message.entries.iter().any(conf::is_conf_entry)) {
         return Err(Malformed::EntryCount(MessageType::MsgPropose, count));
     }
     // An entry without data is how a new leader announces itself.
@@ -146,7 +146,8 @@ fn is_ours(entry: &Entry) -> bool {
 }
 
 fn check_snapshot(message: &Message) -> Result<(), Malformed> {
-    let metadata = message.snapshot.as_ref().and_then(|snapshot: &Snapshot| snapshot.metadata.as_ref());
+    let metadata =
+        message.snapshot.as_ref().and_then(|snapshot: &Snapshot| snapshot.metadata.as_ref());
     let Some(metadata) = metadata else { return Err(Malformed::BadSnapshot(0, 0)) };
     let in_range = (1..u64::MAX).contains(&metadata.index);
     if !in_range || metadata.term == 0 || metadata.term > message.term {
@@ -173,7 +174,7 @@ pub(super) fn is_plain(state: &ConfState) -> bool {
 
 impl Core {
     pub(super) fn leads(&self) -> bool {
-        self.node.raft.state == StateRole::Leader && !self.is_removed()
+        self.node.raft.state == StateRole::Leader
     }
 
     pub(super) fn refuse_if_removed(&self) -> Result<(), Refusal> {
@@ -192,11 +193,7 @@ impl Core {
     /// what earlier leaders committed, and raft-rs would drop the question.
     pub(super) fn check_leads_surely(&self) -> Result<(), Refusal> {
         self.check_leads()?;
-        if self.node.raft.commit_to_current_term() {
-            Ok(())
-        } else {
-            Err(Refusal::TermUncommitted)
-        }
+        if self.node.raft.commit_to_current_term() { Ok(()) } else { Err(Refusal::TermUncommitted) }
     }
 
     /// Whether an election would make raft-rs panic.
@@ -241,11 +238,9 @@ impl Core {
         if let Some(to) = self.node.raft.lead_transferee {
             return Err(Refusal::Transferring { to });
         }
-        match message.entries.first() {
-            Some(entry) if conf::is_conf_proposal(message) => {
-                self.check_conf_change(&Change::decode(&entry.data)?)
-            }
-            Some(_) | None => Ok(()),
+        match message.entries.iter().find(|entry| conf::is_conf_entry(entry)) {
+            Some(entry) => self.check_conf_change(&Change::decode(&entry.data)?),
+            None => Ok(()),
         }
     }
 

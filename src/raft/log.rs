@@ -44,8 +44,8 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// A log as recovery found it. The caller has checked that `entries` follow `boundary`, and that
-    /// `applied` lies within.
+    /// A log as recovery found it. The caller has checked that `entries` follow `boundary`, and
+    /// that `applied` lies within.
     pub fn new(
         boundary: Boundary,
         entries: Vec<Entry>,
@@ -98,10 +98,10 @@ impl Log {
 
     /// Drops the entries up to `index`.
     pub fn compact(&mut self, index: u64) {
-        assert!(index <= self.applied.index, "only applied entries are compacted");
         if index <= self.boundary.index {
             return;
         }
+        assert!(index <= self.applied.index, "only applied entries are compacted");
         let term = self.term_at(index).expect("applied entries above the boundary are present");
         self.entries.drain(..(index - self.boundary.index) as usize);
         self.boundary = Boundary { index, term };

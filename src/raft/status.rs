@@ -3,7 +3,7 @@
 use ::raft::{ProgressState, StateRole};
 
 use super::core::Core;
-use super::work::{Role, Standing};
+use super::work::Standing;
 use ::raft::eraftpb::{ConfState, HardState};
 
 /// A core at a glance.
@@ -21,7 +21,7 @@ pub struct Status {
     pub transferee: u64,
     /// Whether this leader has committed in its term, and so may answer reads.
     pub leads_surely: bool,
-    /// Whether this member has been removed, and the core does nothing any more.
+    /// Whether this member has been removed since it started.
     pub removed: bool,
 }
 
@@ -79,7 +79,7 @@ impl Core {
     /// All members as this leader sees them, by id; nothing unless it leads.
     pub fn progress(&self) -> Vec<Progress> {
         let raft = &self.node.raft;
-        if raft.state != StateRole::Leader || self.is_removed() {
+        if raft.state != StateRole::Leader {
             return Vec::new();
         }
         let learners = raft.prs().conf().learners();
@@ -104,9 +104,6 @@ impl Core {
 
     pub(super) fn current_standing(&self) -> Standing {
         let raft = &self.node.raft;
-        if self.is_removed() {
-            return Standing { role: Role::Follower, leader: 0, term: raft.term };
-        }
         Standing { role: raft.state.into(), leader: raft.leader_id, term: raft.term }
     }
 }

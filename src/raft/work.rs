@@ -7,13 +7,18 @@
 //! |---|---|---|
 //! | AppendResponse, votes, pre-votes and answers to them | my log and my vote | after the write |
 //! | whatever a leader says in its own name | that it leads this term | after the term is written |
+//! | the same, as a conf change is committed | that it is committed | after the commit is written |
 //! | everything else: heartbeat answers, forwarded requests and reads | nothing durable | at once |
 //!
-//! - raft-rs would hold all messages of a follower back, and with them the heartbeat answers that a
-//!   ReadIndex round waits for; reads would take as long as the disk. etcd's raft has this very rule.
+//! - raft-rs would hold all messages of a follower back, and with them the heartbeat answers that
+//!   a ReadIndex round waits for: reads would take as long as the disk. The first row is the rule
+//!   of etcd's raft.
 //! - A leader of several voters has its term on disk before it wins. A sole voter wins the moment
 //!   it campaigns; without the second row it could speak to a learner, crash, and speak
 //!   differently in the same term.
+//! - A commit alone is otherwise not written. But when two members become one, the one that leaves
+//!   is gone as soon as it hears that it was removed; if the other then forgot the commit, it would
+//!   wait for a vote that nobody can give.
 
 use std::collections::VecDeque;
 
@@ -98,8 +103,8 @@ impl Work {
 pub(super) struct Outbox {
     /// Numbers of the writes handed out and not yet reported, ascending.
     writing: VecDeque<u64>,
-    /// The write among `writing` that carries the current term and vote, if it is still there.
-    term_write: Option<u64>,
+    /// The last write among `writing` that a leader must not outrun.
+    binding: Option<u64>,
     /// Messages behind the write they wait for, ascending by it.
     held: VecDeque<(u64, Message)>,
     /// Messages whose write has been reported.
@@ -107,12 +112,13 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    /// Notes that write `number` is handed out, and whether it carries a new term or vote.
-    pub fn write_started(&mut self, number: u64, has_term: bool) {
-        assert!(self.writing.back().is_none_or(|last| *last < number), "writes are numbered upwards");
+    /// Notes that write `number` is handed out, and whether a leader's own messages wait for it.
+    pub fn write_started(&mut self, number: u64, binds_leader: bool) {
+        let last = self.writing.back().copied().unwrap_or(0);
+        assert!(last < number, "writes are numbered upwards");
         self.writing.push_back(number);
-        if has_term {
-            self.term_write = Some(number);
+        if binds_leader {
+            self.binding = Some(number);
         }
     }
 
@@ -120,7 +126,7 @@ impl Outbox {
     pub fn write_finished(&mut self, number: u64) {
         assert!(self.writing.contains(&number), "write {number} is not under way");
         self.writing.retain(|other| *other > number);
-        self.term_write = self.term_write.filter(|other| *other > number);
+        self.binding = self.binding.filter(|other| *other > number);
         while self.held.front().is_some_and(|(write, _)| *write <= number) {
             let (_, message) = self.held.pop_front().expect("the front was just seen");
             self.released.push(message);
@@ -140,12 +146,12 @@ impl Outbox {
             | MessageType::MsgRequestVoteResponse
             | MessageType::MsgRequestPreVote
             | MessageType::MsgRequestPreVoteResponse => last_write,
-            // Behind the last write and not the term's own, so that `held` stays in order; while a
-            // term is unwritten there is hardly another.
+            // Behind the last write and not the binding one, so that `held` stays in order.
             MessageType::MsgAppend
             | MessageType::MsgSnapshot
             | MessageType::MsgHeartbeat
-            | MessageType::MsgTimeoutNow => self.term_write.and(last_write),
+            | MessageType::MsgReadIndexResp
+            | MessageType::MsgTimeoutNow => self.binding.and(last_write),
             MessageType::MsgHup
             | MessageType::MsgBeat
             | MessageType::MsgPropose
@@ -154,8 +160,7 @@ impl Outbox {
             | MessageType::MsgSnapStatus
             | MessageType::MsgCheckQuorum
             | MessageType::MsgTransferLeader
-            | MessageType::MsgReadIndex
-            | MessageType::MsgReadIndexResp => None,
+            | MessageType::MsgReadIndex => None,
         };
         match waits_for {
             Some(write) => self.held.push_back((write, message)),
@@ -166,12 +171,5 @@ impl Outbox {
     /// The messages that may leave now.
     pub fn take(&mut self) -> Vec<Message> {
         std::mem::take(&mut self.released)
-    }
-
-    /// Forgets what waits: the member is no more, and its promises bind nobody.
-    pub fn abandon(&mut self) {
-        self.writing.clear();
-        self.term_write = None;
-        self.held.clear();
     }
 }

@@ -7,6 +7,8 @@
 //! Invariants:
 //! - [`Engine::commit`] returns after the batch is durable, all of it; a crash leaves all or none.
 //! - A [`View`] sees one commit and keeps seeing it while later commits happen.
+//! - A row that does not read back as it was written is a fault, never a value (see
+//!   [`seal`](super::seal)).
 
 use std::fmt::Debug;
 use std::ops::ControlFlow;
@@ -15,24 +17,27 @@ use bytes::Bytes;
 
 use crate::error::Fault;
 
-/// A table, by etcd's bucket name.
+/// A table, by etcd's bucket name. Its number is on disk: it is never given to another table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
-    Alarm,
-    Auth,
-    AuthRoles,
-    AuthUsers,
-    Cluster,
-    Key,
-    Lease,
-    Members,
-    MembersRemoved,
-    Meta,
+    Alarm = 0,
+    Auth = 1,
+    AuthRoles = 2,
+    AuthUsers = 3,
+    Cluster = 4,
+    Key = 5,
+    Lease = 6,
+    Members = 7,
+    MembersRemoved = 8,
+    Meta = 9,
 }
 
 impl Table {
+    /// How many tables there are.
+    pub const COUNT: usize = 10;
+
     /// Every table, in the order of their names, which is the order bbolt keeps them in.
-    pub const ALL: [Table; 10] = [
+    pub const ALL: [Table; Self::COUNT] = [
         Table::Alarm,
         Table::Auth,
         Table::AuthRoles,
@@ -69,25 +74,57 @@ pub enum Write {
     Delete { table: Table, key: Bytes },
 }
 
+impl Write {
+    /// The table of the row.
+    pub fn table(&self) -> Table {
+        match self {
+            Write::Put { table, .. } | Write::Delete { table, .. } => *table,
+        }
+    }
+
+    /// The key of the row.
+    pub fn key(&self) -> &Bytes {
+        match self {
+            Write::Put { key, .. } | Write::Delete { key, .. } => key,
+        }
+    }
+}
+
 /// A store of ordered tables.
 pub trait Engine: Debug + Send + Sync {
     /// The engine's name, as `--storage-engine` spells it.
     fn name(&self) -> &'static str;
     /// Applies `writes` in order, atomically, and makes them durable before returning.
+    ///
+    /// After a fault nothing more may be committed; the node stops.
     fn commit(&self, writes: &[Write]) -> Result<(), Fault>;
     /// The newest commit, held still.
     fn view(&self) -> Result<Box<dyn View>, Fault>;
-    /// Bytes the engine occupies on disk.
+    /// Bytes the engine occupies on disk, free ones included; only a defragmentation shrinks it.
     fn size_bytes(&self) -> Result<u64, Fault>;
+    /// Bytes of the keys and values of all rows, what a defragmentation would about come down to.
+    fn used_bytes(&self) -> Result<u64, Fault>;
 }
 
 /// What [`View::scan`] calls for each row; `Break` ends the scan.
 pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, Fault> + 'a;
 
+/// What [`View::get_each`] calls for each key, by its place in the list.
+pub type Found<'a> = dyn FnMut(usize, Option<&[u8]>) -> Result<(), Fault> + 'a;
+
 /// One commit of an engine.
-pub trait View: Send {
+pub trait View: Send + Sync {
     /// The value of a row.
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, Fault>;
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, Fault> {
+        let mut value = None;
+        self.get_each(table, &[key], &mut |_, found| {
+            value = found.map(Bytes::copy_from_slice);
+            Ok(())
+        })?;
+        Ok(value)
+    }
+    /// Visits the values of `keys` in the order given, without copying them.
+    fn get_each(&self, table: Table, keys: &[&[u8]], found: &mut Found<'_>) -> Result<(), Fault>;
     /// Visits rows with `from` ≤ key < `to` in key order; `None` is the end of the table.
     fn scan(
         &self,
@@ -97,3 +134,6 @@ pub trait View: Send {
         visit: &mut Visit<'_>,
     ) -> Result<(), Fault>;
 }
+
+#[cfg(test)]
+pub(crate) mod conformance;

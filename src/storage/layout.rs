@@ -132,11 +132,23 @@ impl Layout {
         }
     }
 
-    /// Marks the directory as being founded and makes its directories.
-    pub fn begin(&self, disk: &dyn Disk) -> Result<(), Fault> {
+    /// Marks the directory as being founded and makes its directories, empty.
+    pub fn begin(&self, disk: &dyn Disk) -> Result<(), LayoutError> {
+        let list = |dir: &Path| disk.list(dir).map_err(|error| Fault::io("list", dir, error));
+        if !disk.exists(&self.format_path())
+            && disk.exists(&self.wal)
+            && let Some(name) = list(&self.wal)?.first()
+        {
+            let found = name.display().to_string();
+            return Err(LayoutError::Foreign { dir: self.wal.clone(), found });
+        }
         self.mark(disk, "founding")?;
         for dir in [&self.member, &self.wal, &self.state] {
             disk.create_dir(dir).map_err(|error| Fault::io("create", dir, error))?;
+        }
+        for name in list(&self.wal)? {
+            let path = self.wal.join(name);
+            disk.remove(&path).map_err(|error| Fault::io("remove", &path, error))?;
         }
         for dir in [&self.member, &self.data_dir] {
             disk.sync_dir(dir).map_err(|error| Fault::io("sync", dir, error))?;

@@ -9,6 +9,14 @@
 //! - A failed `sync` is final. Nobody retries it; the node stops.
 //! - A checkpoint is one engine commit: rows, applied index and term together or not at all.
 
+pub mod defrag;
 pub mod disk;
 pub mod engine;
 pub mod keys;
+pub mod layout;
+pub mod mem;
+pub mod redb;
+mod seal;
+pub mod sled;
+pub mod state;
+pub mod wal;

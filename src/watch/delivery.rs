@@ -9,7 +9,8 @@ use prost::encoding::encoded_len_varint;
 use crate::error::Error;
 use crate::pb;
 
-use super::Job;
+use super::catchup::Job;
+use super::limits::Limits;
 
 /// A watch stream, by the number its edge gave it. Never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,7 +31,7 @@ pub struct Delivery {
     pub watch_id: i64,
     /// The revision of the response's header.
     pub revision: i64,
-    /// What the response counts for in its stream's budget; the edge adds it up in [`Taken`].
+    /// What the response counts for in its stream's budget; the edge adds it up in [`Receipts`].
     pub bytes: usize,
     pub body: Body,
 }
@@ -78,7 +79,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// What a stream's edge has taken from its queue since the stream was opened.
+/// What a stream's edge has taken from its queue since the stream was opened; see [`Receipts`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Taken {
     pub responses: u64,
@@ -164,10 +165,37 @@ impl Delivery {
     }
 }
 
-impl Taken {
-    /// Counts a delivery as taken.
-    pub fn add(&mut self, delivery: &Delivery) {
-        self.responses += 1;
-        self.bytes += delivery.bytes as u64;
+/// The edge's side of a stream's budget: counts what it takes and says when the hub should know.
+///
+/// Every quarter of the budget is soon enough for the hub to keep a reader busy, and rare enough to
+/// cost nothing; what goes unsaid never adds up to a queue that seems full while it is empty.
+#[derive(Clone, Debug)]
+pub struct Receipts {
+    taken: Taken,
+    reported: Taken,
+    every: Taken,
+}
+
+impl Receipts {
+    /// The receipts of a stream just opened.
+    pub fn new(limits: &Limits) -> Self {
+        let quarter = |bound: usize| (bound as u64 / 4).max(1);
+        let every = Taken {
+            responses: quarter(limits.stream_responses),
+            bytes: quarter(limits.stream_bytes),
+        };
+        Self { taken: Taken::default(), reported: Taken::default(), every }
+    }
+
+    /// Counts a delivery taken from the queue; what to tell [`super::Hub::room`], if it is time.
+    pub fn take(&mut self, delivery: &Delivery) -> Option<Taken> {
+        self.taken.responses += 1;
+        self.taken.bytes += delivery.bytes as u64;
+        let due = self.taken.responses - self.reported.responses >= self.every.responses
+            || self.taken.bytes - self.reported.bytes >= self.every.bytes;
+        due.then(|| {
+            self.reported = self.taken;
+            self.taken
+        })
     }
 }

@@ -47,7 +47,8 @@ enum Stop {
 }
 
 impl Hub {
-    /// Takes a finished job's page; pages of jobs from before a restore are ignored.
+    /// Takes a finished job's page. Every job must come back; one from before a restore, or whose
+    /// watchers are gone, changes nothing.
     pub fn caught_up(&mut self, page: Page) {
         let Some((keys, interest)) = self.jobs.remove(&page.job) else { return };
         let state = State::Loading(page.job);
@@ -166,13 +167,14 @@ impl Hub {
                 None => {
                     let watcher = &mut self.watchers[key];
                     watcher.next = watcher.next.max(through + 1);
-                    // A page may be ahead of the hub; progress must not fall behind the page.
-                    watcher.progress_from = watcher.progress_from.max(through);
                     fed.push(key);
                 }
                 // What is ahead of the hub will be published yet.
                 Some(Stop::Full) if self.watchers[key].next > self.revision => {}
                 Some(Stop::Full) => self.park(key),
+                Some(Stop::History) if self.watchers[key].next < self.compact_revision => {
+                    self.cancel_compacted(key);
+                }
                 Some(Stop::History) => self.make_ready(key),
                 Some(Stop::Gone) => {}
             }
@@ -191,11 +193,10 @@ impl Hub {
     ) {
         let previous = self.watchers[key].wants.previous;
         let Ok(bytes) = batch.collect(indices, previous, &mut tray.events) else {
-            self.hand_over(key, tray, revision);
-            if tray.stop.is_none() {
-                self.watchers[key].next = batch.revision;
-                tray.stop = Some(Stop::History);
-            }
+            // What is on the tray goes back: history has all of it, and it belongs in one response.
+            let first = if tray.revisions == 0 { batch.revision } else { tray.first };
+            self.watchers[key].next = first;
+            *tray = Tray { stop: Some(Stop::History), ..Tray::default() };
             return;
         };
         if tray.revisions == 0 {
@@ -225,6 +226,9 @@ impl Hub {
         let selection = Selection { events: events.into(), bytes: tray.bytes };
         tray.bytes = 0;
         tray.revisions = 0;
+        // A page may be ahead of the hub; no later progress may be behind this response.
+        let watcher = &mut self.watchers[key];
+        watcher.progress_from = watcher.progress_from.max(revision);
         self.send_events(key, selection, revision);
     }
 

@@ -348,7 +348,7 @@ impl Hub {
     /// Starts over on a store that was replaced by a snapshot, now in the state `now`.
     pub fn restored(&mut self, now: Now) {
         assert!(now.revision >= self.revision, "a snapshot is not older than what it replaces");
-        self.jobs.clear();
+        // Jobs under way come back in vain: none of their watchers is loading any more.
         self.ready.clear();
         self.behind.clear();
         self.loading = 0;

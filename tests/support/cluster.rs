@@ -92,13 +92,21 @@ pub async fn health(channel: Channel, mut line: Line) -> Outcome {
 impl Printer {
     fn members(&mut self, header: Option<&pb::ResponseHeader>, members: &[pb::Member]) -> String {
         let mut out = self.header(header);
-        for member in members {
-            out.push_str(&format!("\n  member={}", self.member(member.id)));
-            out.push_str(&format!(" name={:?}", member.name));
-            out.push_str(&format!(" peer={:?}", member.peer_ur_ls));
-            out.push_str(&format!(" client={:?}", member.client_ur_ls));
-            print::flag(&mut out, "learner", member.is_learner);
+        let mut lines: Vec<String> = members.iter().map(|member| self.described(member)).collect();
+        lines.sort();
+        for line in lines {
+            out.push_str(&format!("\n  {line}"));
         }
+        out
+    }
+
+    /// A new member's id comes from the clock, so it is only told from one's own.
+    fn described(&self, member: &pb::Member) -> String {
+        let id = if member.id == self.member_id { "self" } else { "other" };
+        let mut out = format!("member={id} name={:?}", member.name);
+        out.push_str(&format!(" peer={:?}", member.peer_ur_ls));
+        out.push_str(&format!(" client={:?}", member.client_ur_ls));
+        print::flag(&mut out, "learner", member.is_learner);
         out
     }
 }

@@ -35,19 +35,45 @@ pub fn run(address: &str, mut line: Line) -> Outcome {
             write!(out, " {name}={value:?}")?;
         }
     }
-    for text in reply.body.lines() {
+    for text in body_lines(&reply.body) {
         write!(out, "\n  {text}")?;
     }
-    if !reply.body.is_empty() && !reply.body.ends_with('\n') {
-        out.push_str("\n  (no newline)");
-    }
     Ok(out)
+}
+
+/// The body line by line. Checks are sorted, since etcd lists them in random order, and the
+/// server's own patch version is left out.
+fn body_lines(body: &str) -> Vec<String> {
+    let mut lines: Vec<String> = body.lines().map(mask_patch_version).collect();
+    let checks = lines.iter().take_while(|line| line.starts_with('[')).count();
+    lines[..checks].sort_by(|one, other| one[3..].cmp(&other[3..]));
+    for line in lines.iter_mut().filter(|line| line.is_empty()) {
+        line.push_str("(empty line)");
+    }
+    if !body.is_empty() && !body.ends_with('\n') {
+        lines.push("(no newline)".to_owned());
+    }
+    lines
+}
+
+fn mask_patch_version(line: &str) -> String {
+    const SERVER: &str = "{\"etcdserver\":\"3.7.";
+    match line.strip_prefix(SERVER) {
+        Some(rest) => {
+            let rest = rest.trim_start_matches(|digit: char| digit.is_ascii_digit());
+            format!("{SERVER}x{rest}")
+        }
+        None => line.to_owned(),
+    }
 }
 
 /// Sends one request and reads until the server closes.
 pub fn request(address: &str, method: &str, path: &str, body: &[u8]) -> Outcome<Reply> {
     let mut connection = TcpStream::connect(address)?;
     connection.set_read_timeout(Some(TIME_MAX))?;
+    if connection.local_addr()? == connection.peer_addr()? {
+        return Err("nobody listens there but this very connection".into());
+    }
     let length = body.len();
     let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
     if length > 0 {

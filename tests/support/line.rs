@@ -100,6 +100,13 @@ impl Line {
         self.named_text(name)?.map_or(Ok(0), |text| Ok(text.parse()?))
     }
 
+    /// Puts something else in the place of a word that is only known at run time.
+    pub fn replace_word(&mut self, from: &str, to: &str) {
+        for word in self.words.iter_mut().filter(|word| *word == from.as_bytes()) {
+            *word = to.as_bytes().to_vec();
+        }
+    }
+
     /// Refuses what nobody asked for, so that a misspelt argument cannot pass unnoticed.
     pub fn finish(self) -> Outcome<()> {
         if self.words.is_empty() && self.named.is_empty() {

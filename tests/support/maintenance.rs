@@ -166,7 +166,8 @@ impl Printer {
 
     fn alarm(&self, alarm: &pb::AlarmMember) -> String {
         let name = pb::AlarmType::try_from(alarm.alarm);
-        let name = name.map_or_else(|_| alarm.alarm.to_string(), |name| format!("{name:?}"));
+        let name =
+            name.map_or_else(|_| alarm.alarm.to_string(), |name| name.as_str_name().to_owned());
         format!("member={} {name}", self.member(alarm.member_id))
     }
 

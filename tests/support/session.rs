@@ -81,14 +81,16 @@ impl Runner {
         }
     }
 
-    /// `until "TEXT" COMMAND`: runs the command again and again until its answer has the text.
+    /// `until "TEXT" COMMAND`: runs the command again and again until its answer has the text;
+    /// `\n` in it stands for the end of a line.
     fn until(&mut self, stream: &str, rest: &str) -> Outcome {
         let rest = rest.trim_start().strip_prefix('"').ok_or("until takes a quoted text")?;
         let (wanted, command) = rest.split_once('"').ok_or("the quote is not closed")?;
+        let wanted = wanted.replace("\\n", "\n");
         let deadline = Instant::now() + UNTIL_TIME_MAX;
         loop {
             let answer = self.call_text(stream, command.trim())?;
-            if answer.contains(wanted) {
+            if format!("{answer}\n").contains(&wanted) {
                 return Ok(answer);
             }
             if Instant::now() > deadline {
@@ -123,7 +125,7 @@ impl goldenscript::Runner for Runner {
 
 impl Session {
     /// The script's vocabulary; `tests/support/mod.rs` explains it.
-    async fn run(&mut self, stream: &str, line: Line) -> Outcome {
+    async fn run(&mut self, stream: &str, mut line: Line) -> Outcome {
         let (channel, printer) = (self.channel.clone(), &mut self.printer);
         match line.name.as_str() {
             "range" => self.range(line).await,
@@ -151,7 +153,10 @@ impl Session {
             "recv" => self.receive(stream, line).await,
             "lease" => lease::run(channel, printer, line).await,
             "keepalive" => lease::keep_alive(channel, printer, line).await,
-            "member" => cluster::run(channel, printer, line).await,
+            "member" => {
+                line.replace_word("http://PEER", &format!("http://{}", self.target.peer_address()));
+                cluster::run(channel, printer, line).await
+            }
             "health" => cluster::health(channel, line).await,
             "http" => http::run(&self.target.address(), line),
             "raw" => raw::run(channel, line).await,

@@ -75,21 +75,17 @@ impl Target {
 
     /// Names the two addresses by what they are for, since the ports differ every time.
     pub fn mask(&self, text: &str) -> String {
-        text.replace(&self.address(), "CLIENT")
-            .replace(&format!("127.0.0.1:{}", self.peer_port), "PEER")
+        text.replace(&self.address(), "CLIENT").replace(&self.peer_address(), "PEER")
     }
 
-    /// Ready is: healthy, and agreed with itself on the cluster's version.
+    /// The address other members would use.
+    pub fn peer_address(&self) -> String {
+        format!("127.0.0.1:{}", self.peer_port)
+    }
+
     fn wait_until_ready(&mut self) -> Result<(), Box<dyn Error>> {
         let deadline = Instant::now() + READY_TIME_MAX;
-        let address = self.address();
-        let answers = |path: &str, text: &str| {
-            let reply = http::request(&address, "GET", path, b"");
-            reply.is_ok_and(|reply| reply.status == 200 && reply.body.contains(text))
-        };
-        while !(answers("/health?exclude=NOSPACE&exclude=CORRUPT", "true")
-            && !answers("/version", "not_decided"))
-        {
+        while !self.is_ready() {
             if let Some(status) = self.child.try_wait()? {
                 return Err(format!("it ended at once, {status}: {}", self.log()).into());
             }
@@ -99,6 +95,16 @@ impl Target {
             std::thread::sleep(Duration::from_millis(10));
         }
         Ok(())
+    }
+
+    /// Ready is: healthy but for alarms, and agreed with itself on the cluster's version.
+    fn is_ready(&self) -> bool {
+        let body = |path: &str| {
+            let reply = http::request(&self.address(), "GET", path, b"").ok()?;
+            (reply.status == 200).then_some(reply.body)
+        };
+        body("/health?exclude=NOSPACE&exclude=CORRUPT").is_some_and(|body| body.contains("true"))
+            && body("/version").is_some_and(|body| !body.contains("not_decided"))
     }
 
     /// The end of what the server wrote about itself.

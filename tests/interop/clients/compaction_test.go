@@ -92,7 +92,8 @@ func TestCompactionOfManyRevisions(t *testing.T) {
 	if err != nil || before.Count != keys {
 		t.Fatalf("%v, %v", before, err)
 	}
-	if _, err := client.Compact(ctx, before.Header.Revision-1, clientv3.WithCompactPhysical()); err != nil {
+	if _, err := client.Compact(ctx, before.Header.Revision-1,
+		clientv3.WithCompactPhysical()); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {

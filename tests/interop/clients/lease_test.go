@@ -65,6 +65,12 @@ func TestLease(t *testing.T) {
 		t.Error(err)
 	}
 
+	leaseKeys(t, client, golden)
+}
+
+// leaseKeys attaches keys to the leases granted before, and takes the leases away.
+func leaseKeys(t *testing.T, client *clientv3.Client, golden *harness.Transcript) {
+	ctx := harness.Context(t)
 	golden.Section("keys")
 	for _, key := range []string{"b", "a", "c"} {
 		if _, err := client.Put(ctx, key, "1", clientv3.WithLease(5)); err != nil {

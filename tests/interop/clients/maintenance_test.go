@@ -24,16 +24,21 @@ func TestStatus(t *testing.T) {
 	ctx := harness.Context(t)
 	var first *clientv3.StatusResponse
 	for range 2 {
-		r, err := client.Status(ctx, server.Endpoint())
-		if err != nil {
-			t.Fatal(err)
-		}
+		var r *clientv3.StatusResponse
+		// etcd writes the storage version down a moment after it serves.
+		harness.Eventually(t, harness.Patience, func() string {
+			var err error
+			if r, err = client.Status(ctx, server.Endpoint()); err != nil {
+				return err.Error()
+			}
+			if r.StorageVersion != "3.7.0" {
+				return "storage version " + r.StorageVersion
+			}
+			return ""
+		})
 		// kube-apiserver reads features from the version: it must parse and be of this line.
 		if !regexp.MustCompile(`^3\.7\.\d+$`).MatchString(r.Version) {
 			t.Errorf("version %q", r.Version)
-		}
-		if r.StorageVersion != "3.7.0" {
-			t.Errorf("storage version %q", r.StorageVersion)
 		}
 		if r.Leader == 0 || r.Leader != r.Header.MemberId || r.IsLearner {
 			t.Errorf("leader %x, member %x", r.Leader, r.Header.MemberId)
@@ -153,39 +158,7 @@ func TestQuotaAlarm(t *testing.T) {
 	if len(list) != 1 || list[0].Alarm != pb.AlarmType_NOSPACE || list[0].MemberID == 0 {
 		t.Fatalf("alarms: %v", list)
 	}
-	for label, op := range map[string]clientv3.Op{
-		"small put":   clientv3.OpPut("small", "1"),
-		"txn of puts": clientv3.OpTxn(nil, ops(clientv3.OpPut("small", "1")), nil),
-		"txn whose other branch puts": clientv3.OpTxn(nil, ops(clientv3.OpDelete("none")),
-			ops(clientv3.OpPut("small", "1"))),
-	} {
-		if _, err := client.Do(ctx, op); err != rpctypes.ErrNoSpace {
-			t.Errorf("%s: %v", label, err)
-		}
-	}
-	if _, err := client.Grant(ctx, 100); err != rpctypes.ErrNoSpace {
-		t.Errorf("grant: %v", err)
-	}
-	if got, err := client.Get(ctx, "big", clientv3.WithPrefix()); err != nil ||
-		len(got.Kvs) != acknowledged {
-		t.Errorf("list: %v", err)
-	}
-	if r, err := client.Status(ctx, server.Endpoint()); err != nil || len(r.Errors) != 1 ||
-		!strings.Contains(r.Errors[0], "NOSPACE") {
-		t.Errorf("status: %v, %v", err, r)
-	}
-	for label, op := range map[string]clientv3.Op{
-		"range in a txn":  clientv3.OpTxn(nil, ops(clientv3.OpGet("big00")), nil),
-		"delete in a txn": clientv3.OpTxn(nil, ops(clientv3.OpDelete("big00")), nil),
-		"delete":          clientv3.OpDelete("big", clientv3.WithPrefix()),
-	} {
-		if _, err := client.Do(ctx, op); err != nil {
-			t.Errorf("%s: %v", label, err)
-		}
-	}
-	if _, err := client.Revoke(ctx, 31); err != nil {
-		t.Errorf("revoke: %v", err)
-	}
+	underAlarm(t, server, client, acknowledged)
 	got, err := client.Get(ctx, "small")
 	if err != nil || got.Count != 0 {
 		t.Fatalf("%v, %v", got, err)
@@ -212,6 +185,46 @@ func TestQuotaAlarm(t *testing.T) {
 	}
 	if put, err := client.Put(ctx, "small", "1"); err != nil || put.Header.Revision != revision+1 {
 		t.Fatalf("%v, %v", put, err)
+	}
+}
+
+// underAlarm asks for what is refused and what is not while there is no space: big is how many
+// large keys there are, which it deletes.
+func underAlarm(t *testing.T, server *harness.Server, client *clientv3.Client, big int) {
+	t.Helper()
+	ctx := harness.Context(t)
+	for label, op := range map[string]clientv3.Op{
+		"small put":   clientv3.OpPut("small", "1"),
+		"txn of puts": clientv3.OpTxn(nil, ops(clientv3.OpPut("small", "1")), nil),
+		"txn whose other branch puts": clientv3.OpTxn(nil, ops(clientv3.OpDelete("none")),
+			ops(clientv3.OpPut("small", "1"))),
+	} {
+		if _, err := client.Do(ctx, op); err != rpctypes.ErrNoSpace {
+			t.Errorf("%s: %v", label, err)
+		}
+	}
+	if _, err := client.Grant(ctx, 100); err != rpctypes.ErrNoSpace {
+		t.Errorf("grant: %v", err)
+	}
+	if got, err := client.Get(ctx, "big", clientv3.WithPrefix()); err != nil ||
+		len(got.Kvs) != big {
+		t.Errorf("list: %v", err)
+	}
+	if r, err := client.Status(ctx, server.Endpoint()); err != nil || len(r.Errors) != 1 ||
+		!strings.Contains(r.Errors[0], "NOSPACE") {
+		t.Errorf("status: %v, %v", err, r)
+	}
+	for label, op := range map[string]clientv3.Op{
+		"range in a txn":  clientv3.OpTxn(nil, ops(clientv3.OpGet("big00")), nil),
+		"delete in a txn": clientv3.OpTxn(nil, ops(clientv3.OpDelete("big00")), nil),
+		"delete":          clientv3.OpDelete("big", clientv3.WithPrefix()),
+	} {
+		if _, err := client.Do(ctx, op); err != nil {
+			t.Errorf("%s: %v", label, err)
+		}
+	}
+	if _, err := client.Revoke(ctx, 31); err != nil {
+		t.Errorf("revoke: %v", err)
 	}
 }
 
@@ -349,7 +362,8 @@ func TestSnapshotStream(t *testing.T) {
 	for i, size := range sizes[:len(sizes)-1] {
 		left -= uint64(size)
 		if remaining[i] != left || size > 32<<10 {
-			t.Fatalf("message %d: %d bytes, %d remaining instead of %d", i, size, remaining[i], left)
+			t.Fatalf("message %d: %d bytes, %d remaining instead of %d", i, size, remaining[i],
+				left)
 		}
 	}
 	if n := len(sizes) - 1; sizes[n] != 32 || remaining[n] != 0 || left != 0 {

@@ -205,7 +205,9 @@ func TestWatchProtocol(t *testing.T) {
 	}
 	told := stream.Settle(2, harness.Patience)
 	// Among the watches of one stream there is no order.
-	slices.SortFunc(told, func(a, b *pb.WatchResponse) int { return cmp.Compare(a.WatchId, b.WatchId) })
+	slices.SortFunc(told, func(a, b *pb.WatchResponse) int {
+		return cmp.Compare(a.WatchId, b.WatchId)
+	})
 	for _, response := range told {
 		golden.Line("put: %s", harness.ShowRawWatch(response))
 	}

@@ -116,7 +116,9 @@ func canonical(q *pb.RangeRequest, r *pb.RangeResponse) {
 		return
 	}
 	hidden := target == pb.RangeRequest_VALUE && q.KeysOnly
-	tied := func(a, b *mvccpb.KeyValue) bool { return hidden || sortKey(target, a) == sortKey(target, b) }
+	tied := func(a, b *mvccpb.KeyValue) bool {
+		return hidden || sortKey(target, a) == sortKey(target, b)
+	}
 	for begin := 0; begin < len(r.Kvs); {
 		end := begin + 1
 		for end < len(r.Kvs) && tied(r.Kvs[begin], r.Kvs[end]) {

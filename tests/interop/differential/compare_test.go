@@ -161,39 +161,47 @@ func TestWatchComparisonNoticesEveryChange(t *testing.T) {
 		}
 		return []*pb.WatchResponse{event("a", 2), event("b", 3), event("c", 4)}
 	}
-	for name, change := range map[string]func([]*pb.WatchResponse) []*pb.WatchResponse{
-		"lost response":     func(r []*pb.WatchResponse) []*pb.WatchResponse { return r[1:] },
-		"lost last":         func(r []*pb.WatchResponse) []*pb.WatchResponse { return r[:2] },
-		"repeated response": func(r []*pb.WatchResponse) []*pb.WatchResponse { return append(r, r[2]) },
-		"swapped responses": func(r []*pb.WatchResponse) []*pb.WatchResponse {
+	type responses = []*pb.WatchResponse
+	for name, change := range map[string]func(responses) responses{
+		"lost response":     func(r responses) responses { return r[1:] },
+		"lost last":         func(r responses) responses { return r[:2] },
+		"repeated response": func(r responses) responses { return append(r, r[2]) },
+		"swapped responses": func(r responses) responses {
 			r[0], r[1] = r[1], r[0]
 			return r
 		},
-		"lost event": func(r []*pb.WatchResponse) []*pb.WatchResponse {
+		"lost event": func(r responses) responses {
 			r[1].Events = r[1].Events[1:]
 			return r
 		},
-		"swapped events": func(r []*pb.WatchResponse) []*pb.WatchResponse {
+		"swapped events": func(r responses) responses {
 			r[1].Events[0], r[1].Events[1] = r[1].Events[1], r[1].Events[0]
 			return r
 		},
-		"split revision": func(r []*pb.WatchResponse) []*pb.WatchResponse {
+		"split revision": func(r responses) responses {
 			first := proto.Clone(r[0]).(*pb.WatchResponse)
 			first.Events, r[0].Events = first.Events[:1], r[0].Events[1:]
-			return append([]*pb.WatchResponse{first}, r...)
+			return append(responses{first}, r...)
 		},
-		"other header": func(r []*pb.WatchResponse) []*pb.WatchResponse {
+		"other header": func(r responses) responses {
 			r[0].Header.Revision = 3
 			return r
 		},
-		"other watch": func(r []*pb.WatchResponse) []*pb.WatchResponse { r[2].WatchId = 2; return r },
-		"fragment":    func(r []*pb.WatchResponse) []*pb.WatchResponse { r[2].Fragment = true; return r },
-		"previous value": func(r []*pb.WatchResponse) []*pb.WatchResponse {
+		"other watch": func(r responses) responses {
+			r[2].WatchId = 2
+			return r
+		},
+		"fragment": func(r responses) responses {
+			r[2].Fragment = true
+			return r
+		},
+		"previous value": func(r responses) responses {
 			r[2].Events[1].PrevKv = r[0].Events[0].Kv
 			return r
 		},
 	} {
-		if firstDifference(change(said()), said()) == "" || firstDifference(said(), change(said())) == "" {
+		if firstDifference(change(said()), said()) == "" ||
+			firstDifference(said(), change(said())) == "" {
 			t.Errorf("unnoticed: %s", name)
 		}
 	}

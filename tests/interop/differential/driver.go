@@ -34,14 +34,17 @@ func newDriver(t testing.TB, seed int64, subject, reference *side) *driver {
 
 // play runs the sequence, with a restart of both sides after every so many steps.
 func (d *driver) play(steps, restartEvery int) {
-	for d.played < steps {
+	for restarts := 0; d.played < steps; {
 		one := d.generator.next()
-		if restartEvery > 0 && d.played%restartEvery == restartEvery-1 {
-			one = step{kind: restart}
-		}
 		d.played++
+		// Not under an alarm: the check of the watches before it puts.
+		if due := restartEvery > 0 && d.played/restartEvery > restarts; due && !d.generator.alarmed {
+			one = step{kind: restart}
+			restarts++
+		}
 		d.step(one)
 	}
+	d.step(step{request: d.generator.alarm(pb.AlarmRequest_DEACTIVATE)})
 	d.checkWatches()
 	d.compareHistory()
 }
@@ -95,7 +98,8 @@ func (d *driver) follow(one step, b answer) {
 	if b.failure != "" {
 		return
 	}
-	if r, ok := b.response.(interface{ GetHeader() *pb.ResponseHeader }); ok && r.GetHeader() != nil {
+	type headed interface{ GetHeader() *pb.ResponseHeader }
+	if r, ok := b.response.(headed); ok && r.GetHeader() != nil {
 		g.revision = r.GetHeader().Revision
 	}
 	if r, ok := one.request.(*pb.CompactionRequest); ok {
@@ -162,6 +166,9 @@ func (d *driver) settleStream(i int) bool {
 		return false
 	}
 	d.anchor(i)
+	// A revision of its own tells the answers to this check from late ones to the check before.
+	d.compare(step{request: &pb.PutRequest{Key: []byte("anchor")}})
+	revision = d.generator.revision
 	said, expected := a.settle(revision), b.settle(revision)
 	d.counts["watch response"] += len(expected)
 	if text := firstDifference(said, expected); text != "" {
@@ -220,8 +227,8 @@ func (d *driver) remember(one step) {
 
 func (d *driver) fail(text string) {
 	d.t.Helper()
-	message := fmt.Sprintf("SEED=%d: the answers to step %d differ\n%s\nthe steps before:\n", d.seed,
-		d.played, text)
+	message := fmt.Sprintf("SEED=%d: the answers to step %d differ\n%s\nthe steps before:\n",
+		d.seed, d.played, text)
 	for _, line := range d.trail {
 		message += "  " + line + "\n"
 	}

@@ -123,8 +123,8 @@ func firstDifference(a, b []*pb.WatchResponse) string {
 				r = right[i]
 			}
 			if l != r {
-				return fmt.Sprintf("watch %d, item %d of %d and %d\n  under test: %s\n  etcd:       %s",
-					id, i, len(left), len(right), l, r)
+				return fmt.Sprintf("watch %d, item %d of %d and %d\n"+
+					"  under test: %s\n  etcd:       %s", id, i, len(left), len(right), l, r)
 			}
 		}
 	}

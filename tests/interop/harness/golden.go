@@ -68,12 +68,12 @@ func CompareGolden(t testing.TB, path, got string) {
 		t.Fatal(err)
 	}
 	if string(want) != got {
-		t.Errorf("%s (- etcd, + this server):\n%s", path, difference(string(want), got))
+		t.Errorf("%s (- etcd, + this server):\n%s", path, Difference(string(want), got))
 	}
 }
 
-// difference is a line diff by longest common subsequence; transcripts are short.
-func difference(want, got string) string {
+// Difference is a line diff by longest common subsequence; transcripts are short.
+func Difference(want, got string) string {
 	a, b := strings.Split(want, "\n"), strings.Split(got, "\n")
 	common := make([][]int, len(a)+1)
 	for i := range common {

@@ -18,7 +18,7 @@ import (
 
 const (
 	readyLine    = "ready to serve client requests"
-	startTimeout = 60 * time.Second
+	startTimeout = 30 * time.Second
 	stopTimeout  = 30 * time.Second
 	logTail      = 4 << 10
 )
@@ -35,6 +35,8 @@ type Options struct {
 	Name string
 	// InitialCluster overrides the single-member cluster.
 	InitialCluster string
+	// StartTimeout is how long starting may take; half a minute when zero.
+	StartTimeout time.Duration
 	// PeerURL and ClientURL override free ports.
 	PeerURL, ClientURL string
 }
@@ -47,6 +49,8 @@ type Server struct {
 	process *exec.Cmd
 	exited  chan struct{}
 	runs    int
+	// ended: the harness ended the process itself.
+	ended bool
 }
 
 // Start runs a fresh member and waits until it serves.
@@ -71,6 +75,9 @@ func New(t testing.TB, program Program, options Options) *Server {
 	if options.Name == "" {
 		options.Name = "default"
 	}
+	if options.StartTimeout == 0 {
+		options.StartTimeout = startTimeout
+	}
 	if options.ClientURL == "" {
 		options.ClientURL = FreeURL(t)
 	}
@@ -82,9 +89,10 @@ func New(t testing.TB, program Program, options Options) *Server {
 	}
 	server := &Server{Program: program, Options: options, t: t}
 	t.Cleanup(func() {
+		died := server.process != nil && !server.Running() && !server.ended
 		server.Kill()
-		if t.Failed() {
-			t.Logf("%s: end of %s:\n%s", options.Name, server.LogPath(), server.logEnd())
+		if t.Failed() && died {
+			t.Logf("%s died; end of %s:\n%s", options.Name, server.LogPath(), server.logEnd())
 		}
 	})
 	return server
@@ -109,11 +117,11 @@ func (s *Server) Spawn() error {
 	fmt.Fprintf(log, "---- start %d\n", s.runs)
 	o := s.Options
 	args := []string{
-		"--name", o.Name, "--data-dir", o.DataDir,
-		"--listen-client-urls", o.ClientURL, "--advertise-client-urls", o.ClientURL,
-		"--listen-peer-urls", o.PeerURL, "--initial-advertise-peer-urls", o.PeerURL,
-		"--initial-cluster", o.InitialCluster, "--initial-cluster-state", "new",
-		"--logger", "zap", "--log-outputs", "stderr",
+		"--name=" + o.Name, "--data-dir=" + o.DataDir,
+		"--listen-client-urls=" + o.ClientURL, "--advertise-client-urls=" + o.ClientURL,
+		"--listen-peer-urls=" + o.PeerURL, "--initial-advertise-peer-urls=" + o.PeerURL,
+		"--initial-cluster=" + o.InitialCluster, "--initial-cluster-state=new",
+		"--logger=zap", "--log-outputs=stderr",
 	}
 	args = append(append(args, s.Program.Args...), o.Args...)
 	process := exec.Command(s.Program.Path, args...)
@@ -128,13 +136,13 @@ func (s *Server) Spawn() error {
 		_ = process.Wait()
 		close(exited)
 	}()
-	s.process, s.exited = process, exited
+	s.process, s.exited, s.ended = process, exited, false
 	return nil
 }
 
 // WaitReady waits for the health endpoint to say that a linearizable read succeeds.
 func (s *Server) WaitReady() error {
-	deadline := time.Now().Add(startTimeout)
+	deadline := time.Now().Add(s.Options.StartTimeout)
 	client := http.Client{Timeout: 2 * time.Second}
 	var last error
 	for time.Now().Before(deadline) {
@@ -147,26 +155,34 @@ func (s *Server) WaitReady() error {
 			return nil
 		}
 	}
-	return fmt.Errorf("not ready after %v: %w\n%s", startTimeout, last, s.logEnd())
+	return fmt.Errorf("not ready after %v: %w\n%s", s.Options.StartTimeout, last, s.logEnd())
 }
 
 func healthy(client http.Client, url string) error {
-	response, err := client.Get(url + "/health")
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
+	body, err := fetch(client, url+"/health")
 	if err != nil {
 		return err
 	}
 	// A member under alarm serves, though it calls itself unhealthy.
-	for _, serving := range []string{`"health":"true"`, `"reason":"ALARM`} {
-		if strings.Contains(string(body), serving) {
-			return nil
-		}
+	if !strings.Contains(body, `"health":"true"`) && !strings.Contains(body, `"reason":"ALARM`) {
+		return fmt.Errorf("health: %s", body)
 	}
-	return fmt.Errorf("health: %s", body)
+	// The cluster's version is agreed on a moment later, and some requests need it.
+	body, err = fetch(client, url+"/version")
+	if err == nil && !strings.Contains(body, `"etcdcluster":"3.`) {
+		return fmt.Errorf("version: %s", body)
+	}
+	return err
+}
+
+func fetch(client http.Client, url string) (string, error) {
+	response, err := client.Get(url)
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	return string(body), err
 }
 
 // Stop asks the process to end and waits for it.
@@ -174,6 +190,7 @@ func (s *Server) Stop() error {
 	if !s.Running() {
 		return nil
 	}
+	s.ended = true
 	if err := s.process.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
@@ -191,6 +208,7 @@ func (s *Server) Kill() {
 	if s.process == nil {
 		return
 	}
+	s.ended = s.ended || s.Running()
 	_ = s.process.Process.Kill()
 	<-s.exited
 }

@@ -111,6 +111,9 @@ func (w *WatchStream) Next(limit time.Duration) *pb.WatchResponse {
 // Settle polls for progress until the server says that everything up to its revision was sent,
 // and returns what was sent before, without the answers to the polls.
 //
+// An answer may be late, and be one to a poll of an earlier call: the revision must be one that
+// did not exist then, or what was created since may be missed.
+//
 // A watch ended by compaction is cancelled on the way, as clientv3 does: until then etcd keeps it
 // among the watches of the stream, and as one that is behind, and answers no poll.
 func (w *WatchStream) Settle(revision int64, limit time.Duration) []*pb.WatchResponse {

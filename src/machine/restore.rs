@@ -1,0 +1,128 @@
+//! The machine as an engine holds it: every small table into its book, leases onto their keys.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::alarm::Alarms;
+use crate::error::{Failure, Fault};
+use crate::lease::Book;
+use crate::members::Members;
+use crate::mvcc::{Facts, State, Store, row::Fields};
+use crate::raft::ConfState;
+use crate::storage::engine::{Engine, Table, View};
+use crate::span::{End, Span};
+use crate::storage::keys;
+
+use super::{Applied, Machine, Settings};
+
+pub(super) fn open(engine: Arc<dyn Engine>, settings: Settings) -> Result<Machine, Fault> {
+    let view = engine.view()?;
+    let (mut alarms, mut members, mut leases) =
+        (Alarms::default(), Members::default(), Book::default());
+    rows(&*view, Table::Alarm, &mut |key, _| alarms.load(key))?;
+    rows(&*view, Table::Members, &mut |key, value| members.load(Table::Members, key, value))?;
+    rows(&*view, Table::MembersRemoved, &mut |key, value| {
+        members.load(Table::MembersRemoved, key, value)
+    })?;
+    view.scan(Table::Lease, &[], None, &mut |key, value| {
+        leases.load(key, value)?;
+        Ok(ControlFlow::Continue(()))
+    })?;
+    let applied = Applied {
+        index: number(&*view, keys::CONSISTENT_INDEX)?,
+        term: number(&*view, keys::TERM)?,
+    };
+    let conf_state = match view.get(Table::Meta, keys::CONF_STATE)? {
+        Some(value) => conf_state(keys::ConfState::decode(&value)?),
+        None => ConfState::default(),
+    };
+    let cluster_version = match view.get(Table::Cluster, keys::CLUSTER_VERSION)? {
+        Some(value) => {
+            let text = keys::decode_text(Table::Cluster, keys::CLUSTER_VERSION, &value)?;
+            Some(text.to_owned())
+        }
+        None => None,
+    };
+    drop(view);
+    let store = Store::open(engine)?;
+    attach(&store, &mut leases)?;
+    Ok(Machine {
+        settings,
+        store,
+        leases,
+        alarms,
+        members,
+        cluster_version,
+        conf_state,
+        applied,
+        writes: Vec::new(),
+    })
+}
+
+/// Hangs the live keys on their leases, which only their rows name.
+fn attach(store: &Store, leases: &mut Book) -> Result<(), Fault> {
+    if leases.leases().len() == 0 {
+        return Ok(());
+    }
+    let everything = Span { start: Bytes::from_static(b"\0"), end: End::Open };
+    let state = store.state();
+    let mut attached = Ok(());
+    state.visit(&everything, &mut |_, facts| match attach_one(&state, facts, leases) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(fault) => {
+            attached = Err(fault);
+            ControlFlow::Break(())
+        }
+    });
+    attached
+}
+
+fn attach_one(state: &State<'_>, facts: Facts, leases: &mut Book) -> Result<(), Fault> {
+    let row = state.row(facts).map_err(|failure| match failure {
+        Failure::Fault(fault) => fault,
+        Failure::Refused(error) => Fault::Broken(format!("a live row was refused: {error}")),
+    })?;
+    let fields = Fields::decode(&row)?;
+    if fields.lease != 0 && leases.lease(fields.lease).is_some() {
+        let key = Bytes::copy_from_slice(fields.key);
+        leases.attach(key, fields.lease).expect("the lease was just seen");
+    }
+    Ok(())
+}
+
+fn number(view: &dyn View, key: &'static [u8]) -> Result<u64, Fault> {
+    match view.get(Table::Meta, key)? {
+        Some(value) => keys::decode_u64(Table::Meta, key, &value),
+        None => Ok(0),
+    }
+}
+
+/// Feeds every row of a small table to its book.
+fn rows(
+    view: &dyn View,
+    table: Table,
+    load: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), String>,
+) -> Result<(), Fault> {
+    view.scan(table, &[], None, &mut |key, value| {
+        load(key, value).map_err(|what| Fault::Corrupt {
+            path: PathBuf::from(table.name()),
+            offset: 0,
+            what,
+            advice: "Restore this member from a snapshot.",
+        })?;
+        Ok(ControlFlow::Continue(()))
+    })
+}
+
+fn conf_state(stored: keys::ConfState) -> ConfState {
+    ConfState {
+        voters: stored.voters,
+        learners: stored.learners,
+        voters_outgoing: stored.voters_outgoing,
+        learners_next: stored.learners_next,
+        auto_leave: stored.auto_leave,
+    }
+}

@@ -1,0 +1,168 @@
+//! The state engine's place in a member's directory: made, opened, copied beside, replaced.
+//!
+//! ```text
+//! state/current    the generation in use, one number
+//! state/7/         the engine's files of generation 7
+//! state/8/         a copy under way; it counts once `current` says so
+//! ```
+//!
+//! - `current` is replaced by a rename, so a crash leaves one generation or the other.
+//! - A generation that is not the current one was promised to nobody and is removed.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::disk::Disk;
+use super::engine::{Engine, Table, View};
+use super::redb::Redb;
+use super::sled::Sled;
+use crate::error::Fault;
+
+/// Which engine a member uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Redb,
+    Sled,
+}
+
+impl Kind {
+    /// The name, as `--storage-engine` and the format file spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Redb => "redb",
+            Kind::Sled => "sled",
+        }
+    }
+}
+
+/// Where a member's engine is and how it is opened.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub disk: Arc<dyn Disk>,
+    /// The directory `state`.
+    pub dir: PathBuf,
+    pub kind: Kind,
+    pub cache_bytes: usize,
+}
+
+/// The length of the longest number in `current`.
+const CURRENT_BYTES_MAX: u64 = 20;
+
+impl Place {
+    /// Makes the first generation and makes it the current one.
+    pub fn create(&self) -> Result<Arc<dyn Engine>, Fault> {
+        remove_tree(&self.dir)?;
+        self.create_dir(&self.dir)?;
+        let engine = self.open_generation(1)?;
+        self.make_current(1)?;
+        Ok(engine)
+    }
+
+    /// Opens the current generation and removes what a crash left of others.
+    pub fn open(&self) -> Result<Arc<dyn Engine>, Fault> {
+        let current = self.current()?;
+        let names = self.disk.list(&self.dir).map_err(|error| Fault::io("list", &self.dir, error))?;
+        for name in names {
+            let number: Option<u64> = name.to_str().and_then(|name| name.parse().ok());
+            if number.is_some_and(|number| number != current) {
+                remove_tree(&self.dir.join(name))?;
+            }
+        }
+        self.open_generation(current)
+    }
+
+    /// Makes an empty next generation, and says its number.
+    pub fn create_next(&self) -> Result<(u64, Arc<dyn Engine>), Fault> {
+        let next = self.current()? + 1;
+        remove_tree(&self.generation(next))?;
+        Ok((next, self.open_generation(next)?))
+    }
+
+    /// Makes a generation the one that counts.
+    pub fn make_current(&self, generation: u64) -> Result<(), Fault> {
+        let (path, temporary) = (self.dir.join("current"), self.dir.join("current.tmp"));
+        let write = || {
+            if self.disk.exists(&temporary) {
+                self.disk.remove(&temporary)?;
+            }
+            let file = self.disk.create(&temporary)?;
+            file.write_at(0, generation.to_string().as_bytes())?;
+            file.sync()?;
+            self.disk.rename(&temporary, &path)?;
+            self.disk.sync_dir(&self.dir)
+        };
+        write().map_err(|error| Fault::io("write", &path, error))
+    }
+
+    /// Removes the files of a generation that nobody has open.
+    pub fn remove(&self, generation: u64) -> Result<(), Fault> {
+        remove_tree(&self.generation(generation))
+    }
+
+    /// The generation that counts.
+    pub fn current(&self) -> Result<u64, Fault> {
+        let path = self.dir.join("current");
+        let read = || {
+            let file = self.disk.open(&path)?;
+            let mut text = vec![0; file.len()?.min(CURRENT_BYTES_MAX) as usize];
+            file.read_at(0, &mut text)?;
+            Ok(text)
+        };
+        let text = read().map_err(|error| Fault::io("read", &path, error))?;
+        std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok()).ok_or_else(|| {
+            Fault::Corrupt {
+                path,
+                offset: 0,
+                what: "it does not hold the number of a generation".into(),
+                advice: "If state/ holds one numbered directory, write its number into the file; \
+                         else restore this member from a snapshot.",
+            }
+        })
+    }
+
+    fn generation(&self, number: u64) -> PathBuf {
+        self.dir.join(number.to_string())
+    }
+
+    fn create_dir(&self, dir: &Path) -> Result<(), Fault> {
+        self.disk.create_dir(dir).map_err(|error| Fault::io("create", dir, error))
+    }
+
+    fn open_generation(&self, number: u64) -> Result<Arc<dyn Engine>, Fault> {
+        let dir = self.generation(number);
+        self.create_dir(&dir)?;
+        Ok(match self.kind {
+            Kind::Redb => Arc::new(Redb::open(&self.disk, &dir.join("redb"), self.cache_bytes)?),
+            Kind::Sled => Arc::new(Sled::open(&dir.join("sled"), self.cache_bytes as u64)?),
+        })
+    }
+}
+
+/// Removes a directory that holds nothing anybody was promised.
+fn remove_tree(dir: &Path) -> Result<(), Fault> {
+    match std::fs::remove_dir_all(dir) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Fault::io("remove", dir, error)),
+    }
+}
+
+/// etcd's hash of a whole database: bucket names, keys and values in order, without the rows of
+/// `meta` that differ from member to member.
+pub fn hash(view: &dyn View) -> Result<u32, Fault> {
+    let mut hash = 0;
+    for table in Table::ALL {
+        hash = crc32c::crc32c_append(hash, table.name().as_bytes());
+        view.scan(table, &[], None, &mut |key, value| {
+            let own = table == Table::Meta
+                && [super::keys::CONSISTENT_INDEX, super::keys::TERM, super::keys::STORAGE_VERSION]
+                    .contains(&key);
+            if !own {
+                hash = crc32c::crc32c_append(hash, key);
+                hash = crc32c::crc32c_append(hash, value);
+            }
+            Ok(std::ops::ControlFlow::Continue(()))
+        })?;
+    }
+    Ok(hash)
+}

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Runs the interoperability suites against SERVER_BIN (default: target/release/kvorum).
+#
+#   tests/interop/run.sh                      everything, a few minutes
+#   tests/interop/run.sh ./clients -run Watch what go test is told instead
+#   LONG=1 tests/interop/run.sh               the long figures, about an hour
+#   SERVER_BIN=…/etcd tests/interop/run.sh    the suites prove themselves on etcd
+#
+# The seed of every random test is printed; SEED= replays it. README.md lists what else can be set.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+
+[ -n "${SERVER_BIN:-}" ] || SERVER_BIN="$here/../../target/release/kvorum"
+for name in SERVER_BIN ETCD_BIN ETCDCTL_BIN ETCDUTL_BIN; do
+    path=${!name:-}
+    [ -z "$path" ] || export "$name=$(realpath -m "$path")"
+done
+
+cd "$here"
+built=$(./build.sh)
+[ -z "$built" ] || echo "$built"
+case "$built" in skipped:*) exit 0 ;; esac
+
+parallel=2
+if [ "${LONG:-}" = 1 ]; then
+    export LONG OPS=${OPS:-100000} K8S_SECONDS=${K8S_SECONDS:-300} ROUNDS=${ROUNDS:-200}
+    export CUTS=${CUTS:-50}
+    parallel=1
+fi
+
+# What is under test is not part of the test binary: a cached result would be about another one.
+suite() {
+    nice -n 10 go test -v -count=1 -p "$parallel" -timeout 90m "$@" \
+        | grep --line-buffered -v -E '^=== (RUN|PAUSE|CONT|NAME)' || return 1
+}
+
+echo "under test: $SERVER_BIN${ENGINE:+ on $ENGINE}"
+[ $# -gt 0 ] || set -- ./...
+status=0
+suite "$@" || status=1
+if [ "${LONG:-}" = 1 ] && [ -z "${ENGINE:-}" ] && [ "$(basename "$SERVER_BIN")" != etcd ] \
+    && [ "$*" = ./... ]; then
+    echo "under test: $SERVER_BIN on sled"
+    ENGINE=sled suite ./durability ./differential || status=1
+fi
+exit $status
