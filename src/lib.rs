@@ -3,7 +3,6 @@
 pub mod alarm;
 pub mod api;
 pub mod bolt;
-pub mod cli;
 pub mod config;
 pub mod error;
 pub mod http;

@@ -1,15 +1,15 @@
 //! The log: one JSON object per line, in the shape of etcd's zap log, or its console form.
 //!
 //! ```text
-//! {"level":"warn","ts":"2026-11-21T03:50:21.405731Z","caller":"node/boot.rs:65","msg":"…","error":"…"}
-//! 2026-11-21T03:50:21.405731Z<TAB>warn<TAB>node/boot.rs:65<TAB>…<TAB>{"error": "…"}
+//! {"level":"warn","ts":"2026-11-21T03:50:21.405731Z","caller":"node/boot.rs:65","msg":"…","a":1}
+//! 2026-11-21T03:50:21.405731Z<TAB>warn<TAB>node/boot.rs:65<TAB>…<TAB>{"a": 1}
 //! ```
 //!
-//! - Events come through `tracing`; what the level filters out costs a load and a compare. Libraries
-//!   are heard from `warn` up, so that `debug` is about this program.
+//! - Events come through `tracing`; what the level filters out costs a load and a compare.
+//!   Libraries are heard from `warn` up, so that `debug` is about this program.
 //! - A field `peer_id` is written `peer-id`, as etcd writes it.
-//! - A line goes out in one write per output. A line that cannot be written is dropped: the log must
-//!   not stop the member.
+//! - A line goes out in one write per output. A line that cannot be written is dropped: the log
+//!   must not stop the member.
 //! - The levels `panic` and `fatal` name no events of `tracing`; only [`write`] makes fatal lines.
 //!
 //! Absent: rotation, and the journal's own protocol; the supervisor does both.
@@ -32,7 +32,7 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// How the log is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,10 +125,15 @@ pub fn install(options: &Options) -> Result<(), LogError> {
     SINK.set(sink).map_err(|_| LogError::Twice)?;
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Twice)?;
     std::panic::set_hook(Box::new(|panic| {
-        let text = panic.payload_as_str().unwrap_or("a panic without a text");
+        let payload = panic.payload();
+        let text = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
+            (Some(text), _) => text,
+            (None, Some(text)) => text.as_str(),
+            (None, None) => "a panic without a text",
+        };
         let fields = [("panic", Value::from(text))];
         let caller = panic.location().map(|at| (at.file(), at.line()));
-        sink_or_stderr().line(Level::Fatal, caller, "the program contradicts itself", &fields);
+        sink_or_stderr().line(Level::Fatal, caller, "panic", &fields);
     }));
     Ok(())
 }
@@ -151,8 +156,7 @@ fn sink_or_stderr() -> Arc<Sink> {
 /// Sends what the level lets through to the sink.
 fn subscriber(sink: Arc<Sink>) -> impl tracing::Subscriber + Send + Sync {
     let libraries = sink.level.max(Level::Warn).filter();
-    let targets =
-        Targets::new().with_default(libraries).with_target("kvorum", sink.level.filter());
+    let targets = Targets::new().with_default(libraries).with_target("kvorum", sink.level.filter());
     tracing_subscriber::registry().with(Lines(sink).with_filter(targets))
 }
 

@@ -115,8 +115,9 @@ fn cipher_suites(asked: &[String], notices: &mut Vec<Notice>) -> Result<Vec<Stri
     for name in asked {
         // Two suites have a shorter name in Go, and etcd takes both.
         let full = match &**name {
-            "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305"
-            | "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305" => &format!("{name}_SHA256"),
+            "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305" | "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305" => {
+                &format!("{name}_SHA256")
+            }
             _ => name,
         };
         if SUITES.contains(&&**full) {

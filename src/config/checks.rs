@@ -2,20 +2,30 @@
 //!
 //! They hold for a configuration from flags and for one a program filled in alike.
 
+use super::Config;
 use super::refusal::Refusal;
 use super::url::{Url, print_list};
-use super::Config;
 
 /// The longest election timeout: beyond it etcd takes the setting for a mistake.
 pub const ELECTION_TIMEOUT_MS_MAX: u64 = 50_000;
 /// More threads than any machine of today has cores.
 const WORKER_THREADS_MAX: u64 = 4096;
 
+type Check = fn(&Config) -> Result<(), Refusal>;
+
 impl Config {
     /// Refuses what cannot work together.
     pub fn check(&self) -> Result<(), Refusal> {
-        let checks: [fn(&Self) -> Result<(), Refusal>; 7] =
-            [bindable, listening, ticks, election, sizes, client_certificates, peer_certificates];
+        let checks: [Check; 8] = [
+            bindable,
+            reachable,
+            listening,
+            ticks,
+            election,
+            sizes,
+            client_certificates,
+            peer_certificates,
+        ];
         checks.iter().try_for_each(|check| check(self))
     }
 }
@@ -32,6 +42,24 @@ fn bindable(config: &Config) -> Result<(), Refusal> {
         Some(url) => Err(Refusal::NotBindable(url.to_string())),
         None => Ok(()),
     }
+}
+
+/// An address without a host tells nobody where to go.
+fn reachable(config: &Config) -> Result<(), Refusal> {
+    let no_host = |urls: &[String]| {
+        let is_no_host = |url: Url| !url.is_unix() && url.host().is_empty();
+        let mut urls = urls.iter();
+        urls.find(|url| Url::parse(url).is_ok_and(is_no_host)).cloned()
+    };
+    if let Some(url) = no_host(&config.initial_advertise_peer_urls) {
+        let urls = config.initial_advertise_peer_urls.join(",");
+        return Err(Refusal::NoPeerHost { urls, url });
+    }
+    if let Some(url) = no_host(&config.advertise_client_urls) {
+        let urls = config.advertise_client_urls.join(",");
+        return Err(Refusal::NoClientHost { urls, url });
+    }
+    Ok(())
 }
 
 fn listening(config: &Config) -> Result<(), Refusal> {
@@ -55,9 +83,8 @@ fn ticks(config: &Config) -> Result<(), Refusal> {
 }
 
 fn election(config: &Config) -> Result<(), Refusal> {
-    let millis = |duration: std::time::Duration| {
-        u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-    };
+    let millis =
+        |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let (heartbeat, election) =
         (millis(config.heartbeat_interval), millis(config.election_timeout));
     if heartbeat.saturating_mul(5) > election {

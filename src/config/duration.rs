@@ -50,7 +50,8 @@ pub fn parse(text: &str) -> Result<i64, DurationError> {
             Some(after) => split_digits(after),
             None => ("", after),
         };
-        if whole.is_empty() && fraction.is_empty() {
+        let too_long = !whole.is_empty() && whole.parse::<i64>().is_err();
+        if too_long || (whole.is_empty() && fraction.is_empty()) {
             return Err(invalid());
         }
         let end = after.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(after.len());

@@ -14,8 +14,7 @@ pub fn fuzz_flags(bytes: &[u8]) {
             None => arguments.push(line.to_owned()),
         }
     }
-    let outside =
-        Outside { arguments: &arguments, variables: &variables, default_host: &|| None };
+    let outside = Outside { arguments: &arguments, variables: &variables, default_host: &|| None };
     let Ok(Intent::Start(start)) = read(&outside) else { return };
     assert_eq!(start.config.check(), Ok(()), "what is read is checked");
     assert!(!start.config.initial_advertise_peer_urls.is_empty());

@@ -21,9 +21,14 @@ pub enum FoundingError {
     Existing,
     #[error("couldn't find local name {0:?} in the initial cluster configuration")]
     NotNamed(String),
-    #[error("--initial-cluster has {missing} but missing from --initial-advertise-peer-urls={urls} ({why})")]
+    #[error(
+        "--initial-cluster has {missing} but missing from --initial-advertise-peer-urls={urls} \
+         ({why})"
+    )]
     NotAdvertised { missing: String, urls: String, why: Difference },
-    #[error("--initial-advertise-peer-urls has {missing} but missing from --initial-cluster={cluster}")]
+    #[error(
+        "--initial-advertise-peer-urls has {missing} but missing from --initial-cluster={cluster}"
+    )]
     NotFounding { missing: String, cluster: String },
     #[error("failed to resolve {urls} to match --initial-cluster={cluster} ({why})")]
     Different { urls: String, cluster: String, why: Difference },
@@ -91,7 +96,7 @@ impl Config {
             .filter(|(name, _)| *name == self.name)
             .map(|(_, url)| url)
             .collect();
-        if ours.is_empty() {
+        if ours.is_empty() || self.name.is_empty() {
             return Err(FoundingError::NotNamed(self.name.clone()));
         }
         self.verify_advertised(&ours)?;
@@ -146,8 +151,7 @@ fn difference(ours: &[String], theirs: &[String]) -> Option<Difference> {
         return Some(Difference::Length(ours.to_vec(), theirs.to_vec()));
     }
     let (ours, theirs) = (resolve_all(ours), resolve_all(theirs));
-    let (ours, theirs) =
-        ours.into_iter().zip(theirs).find(|(ours, theirs)| ours != theirs)?;
+    let (ours, theirs) = ours.into_iter().zip(theirs).find(|(ours, theirs)| ours != theirs)?;
     Some(Difference::Url(ours, theirs))
 }
 

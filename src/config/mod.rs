@@ -6,8 +6,9 @@
 //!                table
 //! ```
 //!
-//! Flags and `ETCD_*` environment become a [`Config`]; nothing reads either of them later. A program
-//! that embeds a member fills a [`Config`] itself. Names, defaults and error texts are etcd's.
+//! Flags and `ETCD_*` environment become a [`Config`]; nothing reads either of them later. A
+//! program that embeds a member fills a [`Config`] itself. Names, defaults and error texts are
+//! etcd's.
 //!
 //! - One [`table`] has every flag. What it has is taken, remarked on, or refused by name; what it
 //!   has not is refused too. Nothing an operator writes is dropped in silence.
@@ -116,7 +117,7 @@ pub struct Config {
     pub wal_dir: Option<PathBuf>,
     pub listen_client_urls: Vec<Url>,
     pub advertise_client_urls: Vec<String>,
-    /// Extra addresses that serve only HTTP (health, metrics); when set, client URLs serve only gRPC.
+    /// Extra addresses that serve HTTP alone (health, metrics); client URLs then serve gRPC alone.
     pub listen_client_http_urls: Vec<Url>,
     /// Addresses for `/metrics` and the health paths alone.
     pub listen_metrics_urls: Vec<Url>,

@@ -7,11 +7,20 @@ use tracing::{info, warn};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// A value was given that changes nothing.
-    NoEffect { given: String, reason: &'static str },
+    NoEffect {
+        given: String,
+        reason: &'static str,
+    },
     /// An older name was used; the newer one has its value now.
-    Renamed { given: String, successor: String },
+    Renamed {
+        given: String,
+        successor: String,
+    },
     /// An older name was used beside the newer one, which counts.
-    Superseded { given: String, successor: &'static str },
+    Superseded {
+        given: String,
+        successor: &'static str,
+    },
     /// A variable looks like etcd's and is not. Its value may be a secret and stays out of the log.
     UnknownVariable(String),
     /// A variable for a flag that only the command line has.

@@ -37,6 +37,16 @@ pub enum Refusal {
 
     #[error("expected IP in URL for binding ({0})")]
     NotBindable(String),
+    #[error(
+        "--advertise-client-urls {urls:?} must be in the format \"host:port\", \
+         \"unix:/path/to/socket\" or \"unixs:/path/to/socket\" (unexpected empty host ({url}))"
+    )]
+    NoClientHost { urls: String, url: String },
+    #[error(
+        "--initial-advertise-peer-urls {urls:?} must be \"host:port\" \
+         (unexpected empty host ({url}))"
+    )]
+    NoPeerHost { urls: String, url: String },
     #[error("--{0} must name at least one URL")]
     NoUrl(&'static str),
     #[error("--advertise-client-urls is required when --listen-client-urls is set explicitly")]
@@ -88,7 +98,10 @@ pub enum Refusal {
     NoMetricsCertificate,
     #[error("cannot listen on TLS for {0}: KeyFile and CertFile are not presented")]
     NoPeerCertificate(String),
-    #[error("KeyFile and CertFile must both be present[key: {}, cert: {}]", key.display(), cert.display())]
+    #[error(
+        "KeyFile and CertFile must both be present[key: {}, cert: {}]",
+        key.display(), cert.display()
+    )]
     HalfCertificate { key: PathBuf, cert: PathBuf },
     #[error("unexpected TLS version {0:?} (must be one of: TLS1.2, TLS1.3)")]
     TlsVersion(String),

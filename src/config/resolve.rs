@@ -65,16 +65,14 @@ fn addresses(
     config.listen_peer_urls = values.urls("listen-peer-urls");
     let mut advertised = |flag: &'static str, listen: &[Url]| {
         let urls = values.urls(flag);
-        let is_default = table::find(flag).is_some_and(|flag: &Flag| {
-            print_list(&urls).join(",") == flag.default
-        });
+        let is_default = table::find(flag)
+            .is_some_and(|flag: &Flag| print_list(&urls).join(",") == flag.default);
         match listen.first().filter(|url| is_default && is_every_address(url)) {
             Some(url) => on_this_host(urls, url, default_host, notices),
             None => print_list(&urls),
         }
     };
-    config.advertise_client_urls =
-        advertised("advertise-client-urls", &config.listen_client_urls);
+    config.advertise_client_urls = advertised("advertise-client-urls", &config.listen_client_urls);
     config.initial_advertise_peer_urls =
         advertised("initial-advertise-peer-urls", &config.listen_peer_urls);
     config.initial_cluster = if values.is_given("initial-cluster") {

@@ -47,10 +47,9 @@ fn time(periodic: bool, text: &str) -> Result<AutoCompaction, Refusal> {
         return Err(Refusal::RevisionRetention(text.to_owned()));
     }
     match u64::try_from(nanos) {
-        Err(_) => Err(Refusal::Negative {
-            flag: "auto-compaction-retention",
-            value: text.to_owned(),
-        }),
+        Err(_) => {
+            Err(Refusal::Negative { flag: "auto-compaction-retention", value: text.to_owned() })
+        }
         Ok(0) => Ok(AutoCompaction::Off),
         Ok(nanos) => Ok(AutoCompaction::Periodic(Duration::from_nanos(nanos))),
     }

@@ -134,7 +134,7 @@ fn check_host_port(text: &str, address: &str) -> Result<(), UrlError> {
     let (address, path) = address.split_at(address.find('/').unwrap_or(address.len()));
     let (host, port) = match address.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((host, port)) => (host, port),
-        None => address.split_at(address.rfind(':').unwrap_or(address.len())),
+        None => address.split_at(address.find(':').unwrap_or(address.len())),
     };
     let port_is_number = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
     if !port.is_empty() && !port.strip_prefix(':').is_some_and(port_is_number) {
@@ -144,7 +144,7 @@ fn check_host_port(text: &str, address: &str) -> Result<(), UrlError> {
     if let Some(character) = host.chars().find(is_odd) {
         return Err(UrlError::Character { url: text.into(), character });
     }
-    if port.is_empty() || (host.contains(':') && !address.starts_with('[')) {
+    if port.is_empty() {
         return Err(UrlError::HostPort(text.into()));
     }
     if path.is_empty() { Ok(()) } else { Err(UrlError::Path(text.into())) }

@@ -3,6 +3,7 @@
 //! The log is read record by record, the engine row by row, and the two must overlap, or a start
 //! would not find its way from one to the other.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -77,4 +78,16 @@ pub fn verify(data_dir: &Path, wal_dir: Option<&Path>) -> Result<Verified> {
         log_last_index: log.last_index,
         log_torn: log.torn,
     })
+}
+
+impl fmt::Display for Verified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} is whole", self.data_dir.display())?;
+        writeln!(f, "member      {:x} of cluster {:x}", self.member_id, self.cluster_id)?;
+        writeln!(f, "engine      {}, as of entry {}", self.engine, self.applied_index)?;
+        writeln!(f, "revision    {}, compacted {}", self.revision, self.compact_revision)?;
+        writeln!(f, "keys        {}", self.keys)?;
+        let torn = if self.log_torn { ", then a write cut short" } else { "" };
+        writeln!(f, "log         entries {} to {}{torn}", self.log_first_index, self.log_last_index)
+    }
 }

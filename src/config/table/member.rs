@@ -173,13 +173,7 @@ pub static FEATURES: [Flag; 10] = [
         "Revisions a compaction removes before it lets others work; 0 is 1000.",
         Built,
     ),
-    flag(
-        "compaction-sleep-interval",
-        Duration,
-        "0",
-        "How long it then rests; 0 is 10ms.",
-        Built,
-    ),
+    flag("compaction-sleep-interval", Duration, "0", "How long it then rests; 0 is 10ms.", Built),
     flag(
         "peer-skip-client-san-verification",
         Bool,

@@ -33,13 +33,7 @@ pub static LOGGING: [Flag; 7] = [
         "How to rotate it.",
         Idle("kvorum rotates no log"),
     ),
-    flag(
-        "warning-unary-request-duration",
-        Duration,
-        "300ms",
-        "Slower requests are logged.",
-        Built,
-    ),
+    flag("warning-unary-request-duration", Duration, "300ms", "Slower requests are logged.", Built),
 ];
 
 pub static TRACING: [Flag; 5] = [

@@ -1,0 +1,153 @@
+//! The life of a member's process: start, ready, signal, orderly end.
+//!
+//! - The signals are caught before the start, so that none is lost; one that comes before the member
+//!   is ready ends the process at once, and the next start recovers.
+//! - The end is etcd's: the process dies by the signal that asked for it, so that its parent sees
+//!   what happened; as process 1, which signals do not kill, it exits with 0.
+//! - A second signal does not wait for the orderly end.
+
+use std::io;
+use std::process::ExitCode;
+
+use kvorum::config::{Config, Notice, Start, Url};
+use kvorum::logging::{self, Level};
+use kvorum::{Running, Server, version};
+use serde_json::{Value, json};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::info;
+
+/// Runs a member until a signal ends it.
+pub fn run(start: Start, arguments: &[String]) -> ExitCode {
+    let Start { config, logging, notices } = start;
+    if let Err(error) = logging::install(&logging) {
+        return fail("failed to verify flags", &error);
+    }
+    logging::write(Level::Info, "Running: ", &[("args", json!(arguments))]);
+    notices.iter().for_each(Notice::log);
+    log_start(&config);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail("cannot start the runtime", &error),
+    };
+    match runtime.block_on(serve(config)) {
+        Ok(signal) => die_by(signal),
+        Err(exit) => exit,
+    }
+}
+
+fn log_start(config: &Config) {
+    let mut fields: Vec<(&str, Value)> =
+        vec![("etcd-version", json!(version::SERVER)), ("kvorum-version", json!(version::KVORUM))];
+    fields.extend(config.fields());
+    logging::write(Level::Info, "starting a kvorum member", &fields);
+}
+
+#[track_caller]
+fn fail(message: &str, error: &dyn std::error::Error) -> ExitCode {
+    logging::write(Level::Fatal, message, &[("error", json!(error.to_string()))]);
+    ExitCode::FAILURE
+}
+
+/// Serves until a signal came and the member stopped; which one it was.
+async fn serve(config: Config) -> Result<i32, ExitCode> {
+    let mut signals = Signals::catch().map_err(|error| fail("cannot catch signals", &error))?;
+    let listeners = listeners(&config);
+    let running = tokio::select! {
+        started = Server::start(config) => {
+            started.map_err(|error| fail("cannot start the member", &error))?
+        }
+        signal = signals.next() => return Ok(signal),
+    };
+    log_ready(&running, &listeners);
+    notify_init();
+    let signal = signals.next().await;
+    info!(signal = name(signal), "received signal; shutting down");
+    tokio::select! {
+        () = running.shutdown() => info!("the member has stopped"),
+        signal = signals.next() => {
+            info!(signal = name(signal), "received another signal; stopping at once");
+            return Ok(signal);
+        }
+    }
+    Ok(signal)
+}
+
+/// The client listeners in the order a running member lists them, and what they serve.
+fn listeners(config: &Config) -> Vec<(Url, &'static str)> {
+    let split = !config.listen_client_http_urls.is_empty();
+    let traffic = if split { "grpc" } else { "grpc+http" };
+    let clients = config.listen_client_urls.iter().map(|url| (url.clone(), traffic));
+    let http = config.listen_client_http_urls.iter().map(|url| (url.clone(), "http"));
+    clients.chain(http).collect()
+}
+
+/// The lines that tell everybody who waits for a member that it is there.
+fn log_ready(running: &Running, listeners: &[(Url, &'static str)]) {
+    let mut bound = running.client_addresses().iter();
+    for (url, traffic) in listeners {
+        let address = match bound.as_slice().first() {
+            Some(address) if !url.is_unix() => {
+                bound.next();
+                address.to_string()
+            }
+            Some(_) | None => url.address.clone(),
+        };
+        info!(traffic, address, "ready to serve client requests");
+        if !url.is_tls() {
+            info!(
+                traffic,
+                address, "serving client traffic insecurely; this is strongly discouraged!"
+            );
+        }
+    }
+    for address in running.metrics_addresses() {
+        info!(%address, "serving metrics and health");
+    }
+}
+
+/// Tells systemd, if it asked to be told.
+fn notify_init() {
+    if std::env::var_os("NOTIFY_SOCKET").is_none() {
+        return;
+    }
+    match sd_notify::notify(false, &[sd_notify::NotifyState::Ready]) {
+        Ok(()) => info!("successfully notified init daemon"),
+        Err(error) => tracing::error!(%error, "failed to notify systemd for readiness"),
+    }
+}
+
+/// The signals that end a member.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn catch() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> i32 {
+        tokio::select! {
+            _ = self.terminate.recv() => SIGTERM,
+            _ = self.interrupt.recv() => SIGINT,
+        }
+    }
+}
+
+fn name(signal: i32) -> &'static str {
+    if signal == SIGINT { "interrupt" } else { "terminated" }
+}
+
+fn die_by(signal: i32) -> ExitCode {
+    if std::process::id() == 1 {
+        return ExitCode::SUCCESS;
+    }
+    // Returns only if the signal has no default action, and these two have.
+    let _ = signal_hook::low_level::emulate_default_handler(signal);
+    ExitCode::FAILURE
+}
