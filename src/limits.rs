@@ -8,3 +8,33 @@ pub const GRPC_OVERHEAD_BYTES: usize = 512 * 1024;
 pub const TXN_OPS_MAX: usize = 128;
 /// Default of `--quota-backend-bytes`: at the quota, writes raise NOSPACE and are refused.
 pub const QUOTA_BYTES: i64 = 2 * 1024 * 1024 * 1024;
+
+/// Responses queued for one watch stream; beyond it the stream's watchers lag and catch up later.
+pub const WATCH_STREAM_RESPONSES_MAX: usize = 1024;
+/// Bytes queued for one watch stream; the response that reaches it is the last one queued.
+pub const WATCH_STREAM_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Revisions in one response to a lagging watcher; the rest comes in further responses.
+pub const WATCH_PAGE_REVISIONS_MAX: usize = 1000;
+/// Bytes of events after which a response to a lagging watcher ends with its revision.
+pub const WATCH_PAGE_BYTES_MAX: usize = 1024 * 1024;
+/// Rows of history one catch-up job reads before it returns what it has.
+pub const WATCH_SCAN_ROWS_MAX: usize = 16 * 1024;
+/// Newest revisions kept in memory for lagging watchers; older ones are read from history.
+pub const WATCH_RECENT_REVISIONS_MAX: usize = 8 * 1024;
+/// Bytes of the newest revisions kept in memory; older ones are read from history.
+pub const WATCH_RECENT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Catch-up jobs under way at once; further watchers wait their turn.
+pub const WATCH_JOBS_MAX: usize = 2;
+/// Watchers that share one catch-up job; further ones wait for the next.
+pub const WATCH_JOB_WATCHERS_MAX: usize = 4096;
+/// Default of `--watch-progress-notify-interval`.
+pub const WATCH_PROGRESS_INTERVAL_MS: u64 = 10 * 60 * 1000;
+
+/// The longest time to live; a longer one is refused with `too large lease TTL`.
+pub const LEASE_TTL_SECONDS_MAX: i64 = 9_000_000_000;
+/// Leases revoked per expiry tick of 500 ms; the others wait for the next tick.
+pub const LEASE_EXPIRED_MAX: usize = 500;
+/// Leases that may expire in one second after a promotion; the others expire later.
+pub const LEASE_EXPIRIES_PER_SECOND_MAX: usize = 750;
+/// Checkpoints in one proposal; the others go into the next.
+pub const LEASE_CHECKPOINTS_MAX: usize = 1000;
