@@ -5,3 +5,4 @@ pub mod limits;
 pub mod pb;
 pub mod span;
 pub mod storage;
+pub mod watch;
