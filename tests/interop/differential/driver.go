@@ -171,7 +171,7 @@ func (d *driver) settleStream(i int) bool {
 	revision = d.generator.revision
 	said, expected := a.settle(revision), b.settle(revision)
 	d.counts["watch response"] += len(expected)
-	if text := firstDifference(said, expected); text != "" {
+	if text := firstDifference(said, expected, b.created); text != "" {
 		d.fail(fmt.Sprintf("stream %d, at revision %d, %s", i, revision, text))
 	}
 	return true
