@@ -38,7 +38,8 @@ func (d *driver) play(steps, restartEvery int) {
 		one := d.generator.next()
 		d.played++
 		// Not under an alarm: the check of the watches before it puts.
-		if due := restartEvery > 0 && d.played/restartEvery > restarts; due && !d.generator.alarmed {
+		due := restartEvery > 0 && d.played/restartEvery > restarts
+		if due && !d.generator.alarmed {
 			one = step{kind: restart}
 			restarts++
 		}
