@@ -127,7 +127,9 @@ fn use_tool(tool: &Tool) -> ExitCode {
         Tool::Version => Ok(version_text()),
         Tool::Snapshot(tool::Snapshot::Status(status)) => snapshot_status(status),
         Tool::Snapshot(tool::Snapshot::Restore(restore)) => snapshot_restore(restore),
-        Tool::Verify(Verify { data_dir, wal_dir }) => verify::verify(data_dir, wal_dir.as_deref()),
+        Tool::Verify(Verify { data_dir, wal_dir }) => {
+            verify::verify(data_dir, wal_dir.as_deref()).map(|verified| verified.to_string())
+        }
     });
     match done {
         Ok(text) => show(&text),
@@ -153,16 +155,16 @@ fn snapshot_status(status: &Status) -> anyhow::Result<String> {
 
 fn snapshot_restore(asked: &Restore) -> anyhow::Result<String> {
     let options = restore::Options {
-        snapshot: asked.file.clone(),
-        config: asked.config()?,
         skip_hash_check: asked.skip_hash_check,
         bump_revision: asked.bump_revision,
         mark_compacted: asked.mark_compacted,
     };
+    let config = asked.config()?;
     let path = asked.file.display().to_string();
-    let data_dir = options.config.data_dir().display().to_string();
+    let data_dir = config.data_dir().display().to_string();
     tracing::info!(path, data_dir, "restoring snapshot");
-    restore::restore(&options).with_context(|| format!("cannot restore {path}"))?;
+    restore::restore(&asked.file, options, &config)
+        .with_context(|| format!("cannot restore {path}"))?;
     tracing::info!(path, data_dir, "restored snapshot");
     Ok(String::new())
 }

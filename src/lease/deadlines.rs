@@ -92,21 +92,25 @@ impl Deadlines {
         extend_ms: u64,
         leases: impl Iterator<Item = (i64, &'a Lease)>,
     ) {
-        self.demote();
-        self.is_primary = true;
-        let mut ends: Vec<(u64, i64, &Lease)> = leases
+        let base_ms = now_ms.saturating_add(extend_ms);
+        let mut terms: Vec<(i64, Term)> = leases
             .map(|(id, lease)| {
                 let rest = if lease.remaining > 0 { lease.remaining } else { lease.ttl };
-                (after(now_ms.saturating_add(extend_ms), rest), id, lease)
+                let mut term = Term::new(lease.ttl, after(base_ms, rest), now_ms);
+                if lease.remaining > 0 {
+                    term.mark = Mark::Noted;
+                }
+                (id, term)
             })
             .collect();
-        spread(&mut ends);
-        for (deadline_ms, id, lease) in ends {
-            self.insert(id, lease.ttl, deadline_ms, now_ms);
-            if lease.remaining > 0 {
-                self.term(id).mark = Mark::Noted;
-            }
-        }
+        spread(&mut terms);
+        // Trees are built in one go: with a million leases inserting one by one takes seconds.
+        self.is_primary = true;
+        self.queue = terms.iter().map(|(id, term)| (term.queued_ms, *id)).collect();
+        self.due_checkpoints =
+            terms.iter().filter_map(|(id, term)| Some((term.checkpoint_ms?, *id))).collect();
+        self.terms = terms.into_iter().collect();
+        assert_eq!(self.terms.len(), self.queue.len(), "ids are not shared");
     }
 
     /// Ends leadership: forgets everything.
@@ -121,9 +125,16 @@ impl Deadlines {
 
     /// Learns of a grant applied.
     pub fn granted(&mut self, id: i64, ttl: i64, now_ms: u64) {
-        if self.is_primary {
-            self.insert(id, ttl, after(now_ms, ttl), now_ms);
+        if !self.is_primary {
+            return;
         }
+        let term = Term::new(ttl, after(now_ms, ttl), now_ms);
+        self.queue.insert((term.queued_ms, id));
+        if let Some(at) = term.checkpoint_ms {
+            self.due_checkpoints.insert((at, id));
+        }
+        let known = self.terms.insert(id, term);
+        assert!(known.is_none(), "a lease is granted once");
     }
 
     /// Learns of a revocation applied.
@@ -247,24 +258,6 @@ impl Deadlines {
         ends.into_iter().map(|(_, id)| id).collect()
     }
 
-    fn insert(&mut self, id: i64, ttl: i64, deadline_ms: u64, now_ms: u64) {
-        let term = Term {
-            ttl,
-            deadline_ms,
-            queued_ms: deadline_ms,
-            renewed_ms: now_ms,
-            is_expiring: false,
-            checkpoint_ms: None,
-            mark: Mark::Clear,
-        };
-        let known = self.terms.insert(id, term);
-        assert!(known.is_none(), "a lease is granted once");
-        self.queue.insert((deadline_ms, id));
-        if deadline_ms - now_ms > CHECKPOINT_INTERVAL_MS {
-            self.plan_checkpoint(id, now_ms.saturating_add(CHECKPOINT_INTERVAL_MS));
-        }
-    }
-
     /// Moves the deadline; the queue learns of it when the old one comes up.
     fn renew(&mut self, id: i64, now_ms: u64) {
         let term = self.term(id);
@@ -287,6 +280,21 @@ impl Deadlines {
     }
 }
 
+impl Term {
+    fn new(ttl: i64, deadline_ms: u64, now_ms: u64) -> Self {
+        let is_long = deadline_ms - now_ms > CHECKPOINT_INTERVAL_MS;
+        Self {
+            ttl,
+            deadline_ms,
+            queued_ms: deadline_ms,
+            renewed_ms: now_ms,
+            is_expiring: false,
+            checkpoint_ms: is_long.then(|| now_ms.saturating_add(CHECKPOINT_INTERVAL_MS)),
+            mark: Mark::Clear,
+        }
+    }
+}
+
 /// The time `ttl` seconds after `now_ms`; a time to live below zero is none.
 fn after(now_ms: u64, ttl: i64) -> u64 {
     now_ms.saturating_add(u64::try_from(ttl).unwrap_or(0).saturating_mul(1000))
@@ -300,13 +308,15 @@ fn seconds(seconds: u64) -> i64 {
 ///
 /// With each at least a second after the one that many places before it, none comes earlier than it
 /// was, and every one at the first moment the rate allows.
-fn spread(ends: &mut [(u64, i64, &Lease)]) {
-    if ends.len() < SPREAD_FROM {
+fn spread(terms: &mut [(i64, Term)]) {
+    if terms.len() < SPREAD_FROM {
         return;
     }
-    ends.sort_unstable_by_key(|(deadline_ms, id, _)| (*deadline_ms, *id));
-    for index in LEASE_EXPIRIES_PER_SECOND_MAX..ends.len() {
-        let earliest = ends[index - LEASE_EXPIRIES_PER_SECOND_MAX].0.saturating_add(1000);
-        ends[index].0 = ends[index].0.max(earliest);
+    terms.sort_unstable_by_key(|(id, term)| (term.deadline_ms, *id));
+    for index in LEASE_EXPIRIES_PER_SECOND_MAX..terms.len() {
+        let before = terms[index - LEASE_EXPIRIES_PER_SECOND_MAX].1.deadline_ms;
+        let term = &mut terms[index].1;
+        term.deadline_ms = term.deadline_ms.max(before.saturating_add(1000));
+        term.queued_ms = term.deadline_ms;
     }
 }

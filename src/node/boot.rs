@@ -28,7 +28,7 @@ use crate::config::Config;
 use crate::error::Fault;
 use crate::lease::Deadlines;
 use crate::limits;
-use crate::machine::{Machine, Settings};
+use crate::machine::{Applied, Machine, Settings};
 use crate::members::{Member, Members};
 use crate::metrics::Metrics;
 use crate::raft::{self, Boot, Boundary, Core, conf};
@@ -52,6 +52,8 @@ pub enum BootError {
     Directory { path: PathBuf, source: io::Error },
     #[error("{0}")]
     Config(String),
+    #[error("{} holds a member already; give an empty or absent directory", .0.display())]
+    NotEmpty(PathBuf),
     #[error(
         "{} was written by the {found} engine, but --storage-engine is {wanted}; start with \
          --storage-engine={found}", dir.display()
@@ -71,7 +73,7 @@ pub(super) struct DirectoryLock {
 }
 
 impl DirectoryLock {
-    fn take(data_dir: &Path) -> Result<Self, BootError> {
+    pub fn take(data_dir: &Path) -> Result<Self, BootError> {
         let fail = |source| BootError::Directory { path: data_dir.to_owned(), source };
         let path = data_dir.join("lock");
         let file = File::options()
@@ -100,7 +102,7 @@ struct Recovered {
 
 pub(super) fn start(config: Config) -> Result<Node, BootError> {
     let data_dir = config.data_dir();
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk::default());
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let create = disk.create_dir(&data_dir);
     create.map_err(|source| BootError::Directory { path: data_dir.clone(), source })?;
     let lock = DirectoryLock::take(&data_dir)?;
@@ -119,10 +121,71 @@ pub(super) fn start(config: Config) -> Result<Node, BootError> {
 
 /// Founds a one-member cluster in an empty directory.
 fn found(config: &Config, layout: &Layout, disk: &Arc<dyn Disk>) -> Result<Recovered, BootError> {
-    let members = Members::founding(&config.initial_cluster, &config.initial_cluster_token);
-    let member = sole_member(config, &members)?;
-    let cluster_id = members.founding_cluster_id();
+    let (member, cluster_id) = sole_member(config)?;
     layout.begin(&**disk)?;
+    let (wal, hard_state, entries) = found_log(layout, disk, &member, cluster_id)?;
+    let engine = place(config, layout, disk).create()?;
+    engine.commit(&[Write::Put {
+        table: Table::Meta,
+        key: Bytes::from_static(keys::STORAGE_VERSION),
+        value: Bytes::from_static(version::STORAGE.as_bytes()),
+    }])?;
+    layout.complete(&**disk, config.storage_engine.name())?;
+    tracing::info!(
+        member_id = format!("{:x}", member.id),
+        cluster_id = format!("{cluster_id:x}"),
+        "founded a new cluster"
+    );
+    Ok(Recovered { engine, wal, cluster_id, member_id: member.id, hard_state, entries })
+}
+
+/// A data directory being founded on rows that exist, for a restore. Nothing counts before
+/// [`Founding::complete`].
+pub struct Founding {
+    layout: Layout,
+    disk: Arc<dyn Disk>,
+    pub engine: Arc<dyn Engine>,
+    pub member: Member,
+    pub cluster_id: u64,
+    /// Where the log stands: the state to be written is as of this entry.
+    pub applied: Applied,
+    _lock: DirectoryLock,
+}
+
+impl Founding {
+    /// Takes an empty directory and makes its log and an empty engine.
+    pub fn begin(config: &Config) -> Result<Self, BootError> {
+        let (member, cluster_id) = sole_member(config)?;
+        let data_dir = config.data_dir();
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let create = disk.create_dir(&data_dir);
+        create.map_err(|source| BootError::Directory { path: data_dir.clone(), source })?;
+        let lock = DirectoryLock::take(&data_dir)?;
+        let layout = Layout::new(&data_dir, config.wal_dir.as_deref());
+        if layout.inspect(&*disk)? != Found::Nothing {
+            return Err(BootError::NotEmpty(data_dir));
+        }
+        layout.begin(&*disk)?;
+        let (_, hard_state, _) = found_log(&layout, &disk, &member, cluster_id)?;
+        let engine = place(config, &layout, &disk).create()?;
+        let applied = Applied { index: hard_state.commit, term: hard_state.term };
+        Ok(Self { layout, disk, engine, member, cluster_id, applied, _lock: lock })
+    }
+
+    /// Makes the directory a member's.
+    pub fn complete(self) -> Result<(), BootError> {
+        self.layout.complete(&*self.disk, self.engine.name())?;
+        Ok(())
+    }
+}
+
+/// The log of a new cluster: its one member is added by the first entry, already committed.
+fn found_log(
+    layout: &Layout,
+    disk: &Arc<dyn Disk>,
+    member: &Member,
+    cluster_id: u64,
+) -> Result<(Wal, raft::HardState, Vec<raft::Entry>), Fault> {
     let identity = wal::Identity { cluster_id, member_id: member.id };
     let mut wal = Wal::create(disk.clone(), &layout.wal, identity, wal::Options::default())?;
     let context = conf::Context {
@@ -140,19 +203,7 @@ fn found(config: &Config, layout: &Layout, disk: &Arc<dyn Disk>) -> Result<Recov
     };
     records::append(&mut wal, persist)?;
     wal.sync()?;
-    let engine = place(config, layout, disk).create()?;
-    engine.commit(&[Write::Put {
-        table: Table::Meta,
-        key: Bytes::from_static(keys::STORAGE_VERSION),
-        value: Bytes::from_static(version::STORAGE.as_bytes()),
-    }])?;
-    layout.complete(&**disk, config.storage_engine.name())?;
-    tracing::info!(
-        member_id = format!("{:x}", member.id),
-        cluster_id = format!("{cluster_id:x}"),
-        "founded a new cluster"
-    );
-    Ok(Recovered { engine, wal, cluster_id, member_id: member.id, hard_state, entries })
+    Ok((wal, hard_state, entries))
 }
 
 fn place(config: &Config, layout: &Layout, disk: &Arc<dyn Disk>) -> Place {
@@ -164,11 +215,14 @@ fn place(config: &Config, layout: &Layout, disk: &Arc<dyn Disk>) -> Place {
     }
 }
 
-/// The member this process is, if it is the only one.
-fn sole_member(config: &Config, members: &Members) -> Result<Member, BootError> {
+/// The member this process is, if it is the only one, and its cluster's id.
+fn sole_member(config: &Config) -> Result<(Member, u64), BootError> {
+    let members = Members::founding(&config.initial_cluster, &config.initial_cluster_token);
     let mut all = members.iter();
     match (all.next(), all.next()) {
-        (Some(member), None) if member.name == config.name => Ok(member.clone()),
+        (Some(member), None) if member.name == config.name => {
+            Ok((member.clone(), members.founding_cluster_id()))
+        }
         (Some(member), None) => Err(BootError::Config(format!(
             "--initial-cluster names {:?}, but --name is {:?}; this member must be in it",
             member.name, config.name

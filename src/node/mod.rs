@@ -35,7 +35,7 @@ use crossbeam_channel::Sender;
 use crate::config::Config;
 use crate::error::Fault;
 
-pub use boot::BootError;
+pub use boot::{BootError, Founding};
 pub use clock::Clock;
 pub use handle::{Answer, Handle, Limits, Sizes};
 pub use progress::Standing;
@@ -95,6 +95,11 @@ impl Node {
         }
         drop(lock);
     }
+}
+
+/// Takes a data directory for as long as the result lives; refused while a process uses it.
+pub fn lock(data_dir: &std::path::Path) -> Result<impl Sized + use<>, BootError> {
+    boot::DirectoryLock::take(data_dir)
 }
 
 /// Ends the process over a fault. What is durable stays durable; going on could break a promise.

@@ -14,14 +14,15 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
-use rustls::RootCertStore;
+use rustls::{RootCertStore, SupportedProtocolVersion};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{ClientHello, ResolvesServerCert, ServerConfig, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::config::Tls;
+use crate::config::{Tls, TlsVersions};
 
 /// Why a listener's TLS cannot be set up; the text tells the operator which file and why.
 #[derive(Debug, thiserror::Error)]
@@ -40,10 +41,18 @@ pub enum TlsError {
 
 /// The rustls configuration of a listener.
 pub fn server_config(tls: &Tls) -> Result<ServerConfig, TlsError> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut provider = aws_lc_rs::default_provider();
+    if !tls.cipher_suites.is_empty() {
+        // Suites of TLS 1.3 cannot be chosen, so they stay.
+        provider.cipher_suites.retain(|suite| {
+            let name = format!("{:?}", suite.suite());
+            suite.tls13().is_some() || tls.cipher_suites.contains(&name)
+        });
+    }
+    let provider = Arc::new(provider);
     let resolver = Arc::new(Resolver::new(tls, provider.clone())?);
     let builder = ServerConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()?;
+        .with_protocol_versions(&versions(tls.versions))?;
     let builder = match &tls.trusted_ca_file {
         None if tls.client_cert_auth => return Err(TlsError::NoCa),
         None => builder.with_no_client_auth(),
@@ -68,6 +77,14 @@ pub fn server_config(tls: &Tls) -> Result<ServerConfig, TlsError> {
     let mut config = builder.with_cert_resolver(resolver);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
+}
+
+fn versions(versions: TlsVersions) -> Vec<&'static SupportedProtocolVersion> {
+    match versions {
+        TlsVersions::Both => vec![&TLS13, &TLS12],
+        TlsVersions::Only12 => vec![&TLS12],
+        TlsVersions::Only13 => vec![&TLS13],
+    }
 }
 
 /// Serves the certificate that the files hold now.

@@ -1,7 +1,8 @@
 //! Offline tools on a snapshot file. They parse no flags and print nothing: `cli` does both.
 //!
 //! In reading order: [`snapshot`] tells what is in a file, [`import`] opens one to be restored,
-//! [`rewrite`] changes its rows on the way, so that a new cluster can live on them.
+//! [`rewrite`] changes its rows on the way, so that a new cluster can live on them, [`restore`]
+//! makes a data directory of them. [`verify`] checks a directory that nobody uses.
 
 pub mod import;
 pub mod restore;

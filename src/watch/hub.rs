@@ -218,8 +218,11 @@ impl Hub {
     /// Hands the changes of the next revision to everybody they concern.
     ///
     /// `lookup` finds the row a change replaced; it is called at most once per event, and only if
-    /// somebody wants it.
+    /// somebody wants it. A command that changed nothing made no revision and is ignored.
     pub fn publish(&mut self, changes: Changes, lookup: &mut Lookup<'_>) -> Result<(), Fault> {
+        if changes.events.is_empty() {
+            return Ok(());
+        }
         assert!(changes.revision > self.revision, "revisions ascend");
         self.revision = changes.revision;
         let mut batch = Batch::new(changes);

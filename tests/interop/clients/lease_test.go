@@ -59,7 +59,7 @@ func TestLease(t *testing.T) {
 	grant("negative id", -3, 100)
 	own, err := client.Grant(ctx, 50)
 	if err != nil || own.ID <= 0 || own.TTL != 50 {
-		t.Errorf("id of the server's choice: %s", showGrant(own, err))
+		t.Fatalf("id of the server's choice: %s", showGrant(own, err))
 	}
 	if _, err := client.Revoke(ctx, own.ID); err != nil {
 		t.Error(err)
@@ -162,7 +162,7 @@ func TestLeaseExpiry(t *testing.T) {
 	ctx := harness.Context(t)
 	watch := client.Watch(ctx, "x/", clientv3.WithPrefix(), clientv3.WithPrevKV(),
 		clientv3.WithFilterPut(), clientv3.WithCreatedNotify())
-	<-watch
+	harness.Hear(t, watch)
 	const ttl = 2 * time.Second
 	lease, err := client.Grant(ctx, int64(ttl/time.Second))
 	if err != nil {
@@ -196,7 +196,7 @@ func TestLeaseExpiry(t *testing.T) {
 	if _, err := client.KeepAliveOnce(ctx, lease.ID); err != nil {
 		t.Fatal(err)
 	}
-	r := <-watch
+	r := harness.Hear(t, watch)
 	// Measured from before the last renewal: at least the TTL must have passed.
 	if early := time.Since(before); early < ttl {
 		t.Errorf("expired after %v", early)

@@ -354,6 +354,9 @@ func TestSnapshotStream(t *testing.T) {
 		remaining = append(remaining, r.RemainingBytes)
 		sizes = append(sizes, len(r.Blob))
 	}
+	if whole.Len() < 32 || len(sizes) < 2 {
+		t.Fatalf("%d bytes in %d messages", whole.Len(), len(sizes))
+	}
 	body, trailer := whole.Bytes()[:whole.Len()-32], whole.Bytes()[whole.Len()-32:]
 	if sum := sha256.Sum256(body); !bytes.Equal(sum[:], trailer) || len(body)%512 != 0 {
 		t.Errorf("%d bytes, their checksum %x, the trailer %x", len(body), sum, trailer)

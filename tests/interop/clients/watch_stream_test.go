@@ -36,7 +36,7 @@ func TestWatchFragments(t *testing.T) {
 	raw.Next(harness.Patience)
 	watch := client.Watch(ctx, "f", clientv3.WithPrefix(), clientv3.WithPrevKV(),
 		clientv3.WithFragment(), clientv3.WithCreatedNotify())
-	<-watch
+	harness.Hear(t, watch)
 	// One revision with 4 MB of previous values: far over the 2 MiB a message may hold.
 	r, err := client.Delete(ctx, "f", clientv3.WithPrefix())
 	if err != nil || r.Deleted != keys {
@@ -66,7 +66,7 @@ func TestWatchFragments(t *testing.T) {
 			next++
 		}
 	}
-	if joined := <-watch; next != keys || len(joined.Events) != keys {
+	if joined := harness.Hear(t, watch); next != keys || len(joined.Events) != keys {
 		t.Errorf("%d events in pieces, %d through clientv3", next, len(joined.Events))
 	}
 }
@@ -157,16 +157,18 @@ func TestWatchProgress(t *testing.T) {
 	first, second := client.Watch(ctx, "x"), client.Watch(ctx, "y")
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()
-	for heard := map[string]bool{}; len(heard) < 2; {
+	for heard := map[string]bool{}; !heard["first"] || !heard["second"]; {
 		select {
-		case r := <-first:
-			heard["first"] = r.IsProgressNotify()
-		case r := <-second:
-			heard["second"] = r.IsProgressNotify()
+		case r, open := <-first:
+			heard["first"] = open && r.IsProgressNotify()
+		case r, open := <-second:
+			heard["second"] = open && r.IsProgressNotify()
 		case <-poll.C:
 			if err := client.RequestProgress(ctx); err != nil {
 				t.Fatal(err)
 			}
+		case <-ctx.Done():
+			t.Fatalf("of two watches only these heard of progress: %v", heard)
 		}
 	}
 }
@@ -201,6 +203,11 @@ func TestWatchProgressNeverAhead(t *testing.T) {
 				stream.Progress()
 				continue
 			case r = <-stream.Responses:
+				if r == nil {
+					t.Fatalf("watch stream ended: %v", stream.Err)
+				}
+			case <-ctx.Done():
+				t.Fatalf("%d answers about progress at event %d", answers, next)
 			}
 			if harness.IsProgress(r) {
 				answers++
@@ -255,7 +262,7 @@ func TestWatchSlowReader(t *testing.T) {
 		}
 	}
 	for next := int64(2); next < writes+2; {
-		for _, event := range (<-quick).Events {
+		for _, event := range harness.Hear(t, quick).Events {
 			if event.Kv.ModRevision != next {
 				t.Fatalf("quick reader: event %d instead of %d", event.Kv.ModRevision, next)
 			}
@@ -294,7 +301,7 @@ func TestWatchResumesAfterRestart(t *testing.T) {
 				continue
 			}
 			for next <= put.Header.Revision {
-				response := <-watch
+				response := harness.Hear(t, watch)
 				if err := response.Err(); err != nil {
 					t.Fatal(err)
 				}
@@ -321,8 +328,8 @@ func TestWatchRequireLeader(t *testing.T) {
 	ctx := harness.ContextFor(t, 2*time.Minute)
 	patient := client.Watch(ctx, "k", clientv3.WithCreatedNotify())
 	required := client.Watch(clientv3.WithRequireLeader(ctx), "k", clientv3.WithCreatedNotify())
-	<-patient
-	<-required
+	harness.Hear(t, patient)
+	harness.Hear(t, required)
 	members[1].Kill()
 	members[2].Kill()
 	select {
@@ -333,7 +340,7 @@ func TestWatchRequireLeader(t *testing.T) {
 	case <-time.After(30 * time.Second):
 		t.Fatal("still watching without a leader")
 	}
-	refused := <-client.Watch(clientv3.WithRequireLeader(ctx), "k")
+	refused := harness.Hear(t, client.Watch(clientv3.WithRequireLeader(ctx), "k"))
 	if refused.Err() != rpctypes.ErrNoLeader {
 		t.Errorf("new watch without a leader: %v", refused.Err())
 	}
@@ -351,7 +358,7 @@ func TestWatchRequireLeader(t *testing.T) {
 	if _, err := client.Put(ctx, "k", "back"); err != nil {
 		t.Fatal(err)
 	}
-	if r := <-patient; len(r.Events) != 1 || string(r.Events[0].Kv.Value) != "back" {
+	if r := harness.Hear(t, patient); len(r.Events) != 1 || string(r.Events[0].Kv.Value) != "back" {
 		t.Fatalf("after the leader came back: %s", harness.ShowWatch(r))
 	}
 }

@@ -28,7 +28,10 @@ func history(
 	defer poll.Stop()
 	for {
 		select {
-		case response := <-watch:
+		case response, open := <-watch:
+			if !open {
+				t.Fatalf("no progress to revision %d; seen %q", revision, lines)
+			}
 			if err := response.Err(); err != nil {
 				return append(lines, harness.ShowWatch(response))
 			}
@@ -98,12 +101,12 @@ func TestWatchLive(t *testing.T) {
 	lease := grantFixed(t, client, 7)
 	watch := client.Watch(ctx, "k", clientv3.WithPrefix(), clientv3.WithPrevKV(),
 		clientv3.WithCreatedNotify())
-	golden.Line("%s", harness.ShowWatch(<-watch))
+	golden.Line("%s", harness.ShowWatch(harness.Hear(t, watch)))
 	step := func(label string, op clientv3.Op) {
 		if _, err := client.Do(ctx, op); err != nil {
 			t.Fatal(err)
 		}
-		golden.Line("%s: %s", label, harness.ShowWatch(<-watch))
+		golden.Line("%s: %s", label, harness.ShowWatch(harness.Hear(t, watch)))
 	}
 	step("put", clientv3.OpPut("k1", "1"))
 	step("put again", clientv3.OpPut("k1", "2"))
@@ -119,7 +122,7 @@ func TestWatchLive(t *testing.T) {
 	if _, err := client.Revoke(ctx, lease); err != nil {
 		t.Fatal(err)
 	}
-	golden.Line("lease revoked: %s", harness.ShowWatch(<-watch))
+	golden.Line("lease revoked: %s", harness.ShowWatch(harness.Hear(t, watch)))
 	for _, label := range []string{"delete of nothing", "put elsewhere"} {
 		op := clientv3.OpDelete("k")
 		if label == "put elsewhere" {
@@ -235,7 +238,7 @@ func TestWatchErrors(t *testing.T) {
 	if _, err := client.Compact(ctx, 4); err != nil {
 		t.Fatal(err)
 	}
-	response := <-client.Watch(ctx, "k", clientv3.WithRev(2))
+	response := harness.Hear(t, client.Watch(ctx, "k", clientv3.WithRev(2)))
 	if response.Err() != rpctypes.ErrCompacted || response.CompactRevision != 4 {
 		t.Fatalf("compacted: %v, %d", response.Err(), response.CompactRevision)
 	}

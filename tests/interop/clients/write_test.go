@@ -98,7 +98,7 @@ func TestLargeValues(t *testing.T) {
 		}
 	}
 	for next := int64(2); next <= revision; {
-		response := <-watch
+		response := harness.Hear(t, watch)
 		if response.Err() != nil {
 			t.Fatal(response.Err())
 		}

@@ -38,7 +38,8 @@ func (d *driver) play(steps, restartEvery int) {
 		one := d.generator.next()
 		d.played++
 		// Not under an alarm: the check of the watches before it puts.
-		if due := restartEvery > 0 && d.played/restartEvery > restarts; due && !d.generator.alarmed {
+		due := restartEvery > 0 && d.played/restartEvery > restarts
+		if due && !d.generator.alarmed {
 			one = step{kind: restart}
 			restarts++
 		}
@@ -171,7 +172,7 @@ func (d *driver) settleStream(i int) bool {
 	revision = d.generator.revision
 	said, expected := a.settle(revision), b.settle(revision)
 	d.counts["watch response"] += len(expected)
-	if text := firstDifference(said, expected); text != "" {
+	if text := firstDifference(said, expected, b.created); text != "" {
 		d.fail(fmt.Sprintf("stream %d, at revision %d, %s", i, revision, text))
 	}
 	return true

@@ -77,7 +77,12 @@ func (g *generator) next() step {
 	case n < 230:
 		return step{request: g.rangeRequest()}
 	case n < 260:
-		return step{kind: streamedRange, request: g.rangeRequest()}
+		r := g.rangeRequest()
+		if r.SortOrder == pb.RangeRequest_NONE {
+			// What etcd streams of a target without an order is not worth having.
+			r.SortTarget = pb.RangeRequest_KEY
+		}
+		return step{kind: streamedRange, request: r}
 	case n < 500:
 		return step{request: g.put()}
 	case n < 570:

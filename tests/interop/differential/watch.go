@@ -17,8 +17,9 @@ type watchStream struct {
 	stream *harness.WatchStream
 	// start is the latest revision a watch of this stream waits for.
 	start int64
-	// active are the watches that were created and not ended.
-	active map[int64]bool
+	// active are the watches that were created and not ended, created where the store was then.
+	active  map[int64]bool
+	created map[int64]int64
 	// compacted are those ended by compaction whose cancelling, sent by Settle, etcd still answers;
 	// a server that forgot them at once answers nothing.
 	compacted map[int64]bool
@@ -26,7 +27,8 @@ type watchStream struct {
 }
 
 func newWatchStream(stream *harness.WatchStream) *watchStream {
-	return &watchStream{stream: stream, active: map[int64]bool{}, compacted: map[int64]bool{}}
+	return &watchStream{stream: stream, active: map[int64]bool{}, created: map[int64]int64{},
+		compacted: map[int64]bool{}}
 }
 
 // create sends the request and takes everything up to the answer.
@@ -36,6 +38,7 @@ func (w *watchStream) create(request *pb.WatchCreateRequest) *pb.WatchResponse {
 	response := w.until(func(r *pb.WatchResponse) bool { return r.Created })
 	if !response.Canceled {
 		w.active[response.WatchId] = true
+		w.created[response.WatchId] = response.Header.Revision
 	}
 	return response
 }
@@ -76,7 +79,10 @@ func (w *watchStream) settle(revision int64) (said []*pb.WatchResponse) {
 
 // lines writes what a stream said as one line per watch and revision, so that two servers may
 // batch history differently but not split, merge or reorder what belongs together.
-func lines(responses []*pb.WatchResponse) map[int64][]string {
+//
+// What is told of history, up to where the store was when the watch was created, comes under the
+// revision of the moment: at least that one. Later events come under their own.
+func lines(responses []*pb.WatchResponse, created map[int64]int64) map[int64][]string {
 	out := map[int64][]string{}
 	for _, r := range responses {
 		if harness.IsProgress(r) {
@@ -96,8 +102,12 @@ func lines(responses []*pb.WatchResponse) map[int64][]string {
 			}
 			group := &pb.WatchResponse{Events: r.Events[begin:end], Fragment: r.Fragment,
 				CompactRevision: r.CompactRevision, Canceled: r.Canceled}
+			header := show(r.Header)
+			if revision <= created[id] && r.Header.GetRevision() >= created[id] {
+				header = "of history"
+			}
 			out[id] = append(out[id], fmt.Sprintf("revision %d, header %s: %s", revision,
-				show(r.Header), show(group)))
+				header, show(group)))
 			begin = end
 		}
 	}
@@ -105,8 +115,8 @@ func lines(responses []*pb.WatchResponse) map[int64][]string {
 }
 
 // firstDifference compares what two streams said, watch by watch.
-func firstDifference(a, b []*pb.WatchResponse) string {
-	x, y := lines(a), lines(b)
+func firstDifference(a, b []*pb.WatchResponse, created map[int64]int64) string {
+	x, y := lines(a, created), lines(b, created)
 	for id := range y {
 		if _, ok := x[id]; !ok {
 			x[id] = nil

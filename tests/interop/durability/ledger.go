@@ -58,6 +58,8 @@ type ledger struct {
 	// compacted is the newest revision whose compaction was acknowledged, compacting the newest
 	// asked for.
 	compacted, compacting int64
+	// deaf: what comes back from now on is not to be relied on.
+	deaf bool
 }
 
 func newLedger() *ledger {
@@ -77,15 +79,28 @@ func (l *ledger) ask(changes map[string]*string) *entry {
 func (l *ledger) answer(e *entry, o outcome, revision int64) {
 	l.mutex.Lock()
 	defer l.mutex.Unlock()
+	if l.deaf {
+		return
+	}
 	e.outcome, e.revision = o, revision
 	l.newest = max(l.newest, revision)
+}
+
+// hear says whether answers count from now on. After its shutdown, ext4 lets some syncs succeed
+// whose data is lost; when the power really goes nobody hears of those.
+func (l *ledger) hear(answers bool) {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	l.deaf = !answers
 }
 
 // shown records a revision that somebody was shown.
 func (l *ledger) shown(revision int64) {
 	l.mutex.Lock()
 	defer l.mutex.Unlock()
-	l.newest = max(l.newest, revision)
+	if !l.deaf {
+		l.newest = max(l.newest, revision)
+	}
 }
 
 // observed is what a server has after it came back.

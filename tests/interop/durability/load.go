@@ -129,7 +129,9 @@ func (l *load) compact(ctx context.Context, kv pb.KVClient) {
 			return
 		}
 		l.ledger.mutex.Lock()
-		l.ledger.compacted = revision
+		if !l.ledger.deaf {
+			l.ledger.compacted = revision
+		}
 		l.ledger.mutex.Unlock()
 		l.count("compactions")
 	}
@@ -244,7 +246,9 @@ func (w *writer) grant(ctx context.Context, leases pb.LeaseClient) bool {
 	r, err := leases.LeaseGrant(ctx, &pb.LeaseGrantRequest{ID: id, TTL: leaseTTL})
 	o := outcomeOf(err)
 	ledger.mutex.Lock()
-	known.granted = o
+	if !ledger.deaf {
+		known.granted = o
+	}
 	ledger.mutex.Unlock()
 	if o == acknowledged {
 		ledger.shown(r.Header.Revision)
@@ -280,7 +284,9 @@ func (w *writer) revoke(ctx context.Context, leases pb.LeaseClient) bool {
 			delete(w.keys, key)
 		}
 		ledger.mutex.Lock()
-		known.revoked = acknowledged
+		if !ledger.deaf {
+			known.revoked = acknowledged
+		}
 		ledger.mutex.Unlock()
 	})
 }

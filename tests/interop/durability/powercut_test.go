@@ -52,12 +52,14 @@ func cutOnce(t *testing.T, disk *harness.Disk, l *load, random *rand.Rand) error
 	done := make(chan struct{})
 	go func() { l.run(ctx); close(done) }()
 	time.Sleep(time.Duration(100+random.Intn(900)) * time.Millisecond)
+	l.ledger.hear(false)
 	disk.Cut()
-	// A server that goes on answering now acknowledges what it cannot have written.
+	// It may run into the errors of its disk before it goes as well.
 	time.Sleep(time.Duration(random.Intn(50)) * time.Millisecond)
 	l.server.Kill()
 	stop()
 	<-done
+	l.ledger.hear(true)
 	disk.Remount()
 	if random.Intn(3) == 0 {
 		// Again while it recovers.

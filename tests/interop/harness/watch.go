@@ -145,6 +145,21 @@ func (w *WatchStream) Settle(revision int64, limit time.Duration) []*pb.WatchRes
 	}
 }
 
+// Hear is the next response of a clientv3 watch; there must be one within Patience.
+func Hear(t testing.TB, watch clientv3.WatchChan) clientv3.WatchResponse {
+	t.Helper()
+	select {
+	case response, open := <-watch:
+		if !open {
+			t.Fatal("the watch has ended")
+		}
+		return response
+	case <-time.After(Patience):
+		t.Fatalf("no watch response within %v", Patience)
+		return clientv3.WatchResponse{}
+	}
+}
+
 // IsProgress says whether a response only tells how far the watch is.
 func IsProgress(r *pb.WatchResponse) bool {
 	return len(r.Events) == 0 && !r.Created && !r.Canceled && r.CompactRevision == 0

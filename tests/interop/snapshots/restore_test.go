@@ -195,7 +195,8 @@ func TestSnapshotBumpsTheRevision(t *testing.T) {
 			got, err := client.Get(ctx, "k", clientv3.WithPrefix(), clientv3.WithRev(revision))
 			fmt.Fprintf(&out, "at %d: %s\n", revision, harness.ShowGet(got, err))
 		}
-		watch := <-client.Watch(ctx, "k", clientv3.WithRev(before.Header.Revision))
+		watch := harness.Hear(t, client.Watch(ctx, "k",
+			clientv3.WithRev(before.Header.Revision)))
 		fmt.Fprintf(&out, "watch: %s\n", harness.ShowWatch(watch))
 		put, err := client.Put(ctx, "next", "1")
 		fmt.Fprintf(&out, "put: %s\n", harness.ShowPut(put, err))
