@@ -7,6 +7,8 @@
 //! The engine below holds nothing: every row is answered from the write-behind buffer. So the
 //! figures are the index and the rules of reading, not a disk.
 
+#![allow(unsafe_code)] // a counting allocator has to be
+
 use std::alloc::{GlobalAlloc, Layout};
 use std::hint::black_box;
 use std::sync::Arc;

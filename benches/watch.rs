@@ -8,6 +8,7 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use prost::Message;
 
+use kvorum::mvcc::Revision;
 use kvorum::pb;
 use kvorum::watch::{Change, Changes, Hub, Kind, Limits, Now, Output, Receipts, StreamId};
 
@@ -48,7 +49,8 @@ impl Bench {
             lease: 0,
         };
         let row = Bytes::from(row.encode_to_vec());
-        let change = Change { key, row: row.clone(), kind: Kind::Put, created: false };
+        let revision = Revision::new(2, 0);
+        let change = Change { revision, key, row: row.clone(), kind: Kind::Put, created: false };
         let changes = Changes { revision: self.revision, events: vec![change] };
         self.hub.publish(changes, &mut |_| Ok(Some(row.clone()))).expect("the lookup works");
         self.deliver()

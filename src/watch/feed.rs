@@ -193,11 +193,10 @@ impl Hub {
     ) {
         let previous = self.watchers[key].wants.previous;
         let Ok(bytes) = batch.collect(indices, previous, &mut tray.events) else {
-            self.hand_over(key, tray, revision);
-            if tray.stop.is_none() {
-                self.watchers[key].next = batch.revision;
-                tray.stop = Some(Stop::History);
-            }
+            // What is on the tray goes back: history has all of it, and it belongs in one response.
+            let first = if tray.revisions == 0 { batch.revision } else { tray.first };
+            self.watchers[key].next = first;
+            *tray = Tray { stop: Some(Stop::History), ..Tray::default() };
             return;
         };
         if tray.revisions == 0 {

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use prost::Message;
 
+use crate::mvcc::Revision;
 use crate::pb;
 use crate::span::Span;
 
@@ -56,7 +57,9 @@ impl Store {
             let Some(row) = self.next_row(key, value.as_ref(), old.as_ref(), revision) else {
                 continue;
             };
+            let sub = u32::try_from(events.len()).expect("few events");
             let change = Change {
+                revision: Revision::new(revision, sub),
                 key: key.clone(),
                 row: row.encode_to_vec().into(),
                 kind: if value.is_some() { Kind::Put } else { Kind::Delete },
