@@ -15,7 +15,6 @@ use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use kvorum::config::tool::{self, Restore, Status, Tool, Usage, Verify, WriteOut};
 use kvorum::config::{self, Intent, Outside, Refusal, help};
 use kvorum::logging::{self, Format, Level};
@@ -38,6 +37,7 @@ pub fn run() -> ExitCode {
             given: format!("kvorum {proxy}"),
             advice: "use etcd's own, which keeps no data and serves any etcd",
         }),
+        Some("help") if arguments.len() == 1 => show(&help::text()),
         Some(word) if tool::is_tool(word) => match tool::parse(&arguments) {
             Ok(tool) => use_tool(&tool),
             Err(usage) => show_usage(&usage),
@@ -163,8 +163,15 @@ fn snapshot_restore(asked: &Restore) -> anyhow::Result<String> {
     let path = asked.file.display().to_string();
     let data_dir = config.data_dir().display().to_string();
     tracing::info!(path, data_dir, "restoring snapshot");
-    restore::restore(&asked.file, options, &config)
-        .with_context(|| format!("cannot restore {path}"))?;
-    tracing::info!(path, data_dir, "restored snapshot");
+    let restored = restore::restore(&asked.file, options, &config)?;
+    let (member_id, cluster_id) = (restored.member_id, restored.cluster_id);
+    tracing::info!(
+        path,
+        data_dir,
+        rows = restored.rows,
+        member_id = format!("{member_id:x}"),
+        cluster_id = format!("{cluster_id:x}"),
+        "restored snapshot"
+    );
     Ok(String::new())
 }

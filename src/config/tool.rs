@@ -118,7 +118,7 @@ struct Idle {
 }
 
 #[derive(Parser)]
-#[command(name = "kvorum")]
+#[command(name = "kvorum", about = "Tools beside the member: they work on files, offline.")]
 struct CommandLine {
     #[command(subcommand)]
     tool: Tool,

@@ -24,7 +24,7 @@ use super::{
     Clock, Node, Stop, applier, checkpointer, compaction, driver, duties, log_writer, records,
     watches,
 };
-use crate::config::Config;
+use crate::config::{Config, FoundingError};
 use crate::error::Fault;
 use crate::lease::Deadlines;
 use crate::limits;
@@ -50,8 +50,8 @@ pub enum BootError {
     InUse(PathBuf),
     #[error("cannot use {}: {source}", path.display())]
     Directory { path: PathBuf, source: io::Error },
-    #[error("{0}")]
-    Config(String),
+    #[error(transparent)]
+    Founding(#[from] FoundingError),
     #[error("{} holds a member already; give an empty or absent directory", .0.display())]
     NotEmpty(PathBuf),
     #[error(
@@ -211,25 +211,13 @@ fn place(config: &Config, layout: &Layout, disk: &Arc<dyn Disk>) -> Place {
     }
 }
 
-/// The member this process is, if it is the only one, and its cluster's id.
+/// The member this process is, and its cluster's id, if the configuration may found it.
 fn sole_member(config: &Config) -> Result<(Member, u64), BootError> {
+    config.verify_founding()?;
     let members = Members::founding(&config.initial_cluster, &config.initial_cluster_token);
-    let mut all = members.iter();
-    match (all.next(), all.next()) {
-        (Some(member), None) if member.name == config.name => {
-            Ok((member.clone(), members.founding_cluster_id()))
-        }
-        (Some(member), None) => Err(BootError::Config(format!(
-            "--initial-cluster names {:?}, but --name is {:?}; this member must be in it",
-            member.name, config.name
-        ))),
-        (None, _) => Err(BootError::Config("--initial-cluster names nobody".into())),
-        (Some(_), Some(_)) => Err(BootError::Config(
-            "--initial-cluster names several members; this version of kvorum runs clusters of one \
-             member only"
-                .into(),
-        )),
-    }
+    let member = members.iter().find(|member| member.name == config.name).cloned();
+    let member = member.expect("a verified founding has this member in it");
+    Ok((member, members.founding_cluster_id()))
 }
 
 /// Takes up a directory where its member left it.
