@@ -1,9 +1,11 @@
 //! Integration tests, one binary.
 //!
+//! - `tidy`: the house rules.
 //! - `scripts`: one test per folder of `tests/scripts/`, goldens recorded from a real etcd; the
 //!   language and the way to record are explained in [`support`].
 
 mod support;
+mod tidy;
 
 /// Makes each folder of scripts a test of its own.
 macro_rules! folders {

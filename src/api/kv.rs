@@ -138,7 +138,8 @@ impl Kv {
         }
     }
 
-    /// Waits until this member knows everything acknowledged before now, unless stale is good enough.
+    /// Waits until this member knows everything acknowledged before now, unless stale is good
+    /// enough.
     async fn barrier(&self, serializable: bool) -> Result<(), Error> {
         if serializable { Ok(()) } else { self.node.read_barrier().await }
     }
