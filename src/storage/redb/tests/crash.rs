@@ -91,9 +91,10 @@ fn kind(number: u64, round: u64) -> Crash {
     }
 }
 
-/// `SEED=n` takes other crashes than `n - 1` did; three in a row stop at every operation.
+/// `SEED=n` takes other crashes than `n - 1` did; three in a row stop at every operation. The one
+/// taken by default notices when the mark on a suspect file is taken out.
 fn round() -> u64 {
-    std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0)
+    std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(4)
 }
 
 fn some_of(operations: u64) -> impl Iterator<Item = u64> {
@@ -145,13 +146,15 @@ fn a_failed_operation_loses_nothing_acknowledged() {
     let whole = SimDisk::new(1);
     assert_eq!(run(&whole, &workload), workload.len());
     for number in some_of(whole.operations()) {
-        let disk = SimDisk::new(number);
+        let disk = SimDisk::new(number + 1000 * round());
         disk.fail_at(number);
         let acknowledged = run(&disk, &workload);
         let context = format!("operation {number}");
         let engine = open(&disk).unwrap_or_else(|fault| panic!("{context}: {fault}"));
-        check(&engine, &states, acknowledged, &context);
-        engine.commit(&[put(Table::Meta, "after", "all")]).unwrap();
+        let at = check(&engine, &states, acknowledged, &context);
+        // Some of what is left, so that the power goes at different distances from the failure.
+        let rest = workload[at..].iter().take(1 + number as usize % 3);
+        rest.for_each(|writes| engine.commit(writes).unwrap());
         let expected = contents(&*engine.view().unwrap());
         disk.crash(Crash::LoseAll);
         drop(engine);
