@@ -62,6 +62,13 @@ impl Seed {
         self.next() >> 63 == 1
     }
 
+    /// Noise.
+    pub fn fill(&mut self, bytes: &mut [u8]) {
+        for piece in bytes.chunks_mut(8) {
+            piece.copy_from_slice(&self.next().to_le_bytes()[..piece.len()]);
+        }
+    }
+
     /// A generator of its own for a side activity.
     pub(super) fn branch(&mut self) -> Seed {
         Seed(self.next())

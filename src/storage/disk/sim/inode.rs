@@ -147,7 +147,8 @@ impl Inode {
                 paint(&mut self.durable, *offset, part);
             }
             if garbage && seed.coin() {
-                let noise: Vec<u8> = (0..SECTOR).map(|_| seed.next() as u8).collect();
+                let mut noise = [0; SECTOR as usize];
+                seed.fill(&mut noise);
                 paint(&mut self.durable, bounds.start, &noise);
             }
         }
