@@ -194,10 +194,8 @@ impl Metrics {
                 "etcd_network_client_grpc_received_bytes_total",
                 "Bytes received from clients.",
             ),
-            client_sent_bytes: m.counter(
-                "etcd_network_client_grpc_sent_bytes_total",
-                "Bytes sent to clients.",
-            ),
+            client_sent_bytes: m
+                .counter("etcd_network_client_grpc_sent_bytes_total", "Bytes sent to clients."),
             client_requests: m.counters(
                 "etcd_server_client_requests_total",
                 "Client requests by kind and the API version the client states.",
@@ -209,10 +207,8 @@ impl Metrics {
                 0.001,
                 14,
             ),
-            wal_write_bytes: m.gauge(
-                "etcd_disk_wal_write_bytes_total",
-                "Bytes written to the write-ahead log.",
-            ),
+            wal_write_bytes: m
+                .gauge("etcd_disk_wal_write_bytes_total", "Bytes written to the write-ahead log."),
             backend_commit_seconds: m.seconds(
                 "etcd_disk_backend_commit_duration_seconds",
                 "How long a checkpoint into the state engine takes.",
@@ -249,8 +245,7 @@ impl Metrics {
             mvcc_txns: m.counter("etcd_mvcc_txn_total", "Transactions applied."),
             mvcc_events: m.counter("etcd_debugging_mvcc_events_total", "Events sent to watchers."),
             mvcc_keys: m.gauge("etcd_debugging_mvcc_keys_total", "Live keys."),
-            mvcc_revision: m
-                .gauge("etcd_debugging_mvcc_current_revision", "The current revision."),
+            mvcc_revision: m.gauge("etcd_debugging_mvcc_current_revision", "The current revision."),
             mvcc_compact_revision: m
                 .gauge("etcd_debugging_mvcc_compact_revision", "The last compaction's revision."),
             mvcc_hash_rev_seconds: m.seconds(
@@ -302,10 +297,16 @@ impl Metrics {
                 &["type", "name", "status"],
             ),
             server_id: m.gauges("etcd_server_id", "This member's id.", &["server_id"]),
-            server_version: m
-                .gauges("etcd_server_version", "The version served.", &["server_version"]),
-            cluster_version: m
-                .gauges("etcd_cluster_version", "The cluster's version.", &["cluster_version"]),
+            server_version: m.gauges(
+                "etcd_server_version",
+                "The version served.",
+                &["server_version"],
+            ),
+            cluster_version: m.gauges(
+                "etcd_cluster_version",
+                "The cluster's version.",
+                &["cluster_version"],
+            ),
             alarms: m.gauges(
                 "etcd_debugging_server_alarms",
                 "Alarms in force.",

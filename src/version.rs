@@ -19,7 +19,11 @@ pub fn may_downgrade_to(target: &str) -> Result<(), Error> {
     match parts[..] {
         [Some(major), Some(minor)] | [Some(major), Some(minor), Some(_)] => {
             // One minor version at a time, and nothing before 3.7's predecessor.
-            if (major, minor) == (3, 6) { Ok(()) } else { Err(Error::InvalidDowngradeTargetVersion) }
+            if (major, minor) == (3, 6) {
+                Ok(())
+            } else {
+                Err(Error::InvalidDowngradeTargetVersion)
+            }
         }
         _ => Err(Error::WrongDowngradeVersionFormat),
     }

@@ -55,10 +55,8 @@ impl Service for Health {
             HealthCheckResponse { status: ServingStatus::ServiceUnknown as i32 }
         };
         // The state does not change while the server runs, so the stream stays open and silent.
-        let stream = tokio_stream::StreamExt::chain(
-            tokio_stream::once(Ok(first)),
-            tokio_stream::pending(),
-        );
+        let stream =
+            tokio_stream::StreamExt::chain(tokio_stream::once(Ok(first)), tokio_stream::pending());
         Ok(Response::new(Box::pin(stream)))
     }
 }

@@ -123,7 +123,8 @@ impl Lease {
             .node
             .inspect(move |machine| {
                 let lease = machine.leases().lease(id)?;
-                let keys = if wants_keys { lease.keys.iter().cloned().collect() } else { Vec::new() };
+                let keys =
+                    if wants_keys { lease.keys.iter().cloned().collect() } else { Vec::new() };
                 Some((lease.ttl, keys))
             })
             .await?;

@@ -61,10 +61,7 @@ impl Service for Maintenance {
         answer(self.do_hash_kv(request.get_ref().revision).await)
     }
 
-    async fn snapshot(
-        &self,
-        _: Request<SnapshotRequest>,
-    ) -> Result<Response<Blobs>, Status> {
+    async fn snapshot(&self, _: Request<SnapshotRequest>) -> Result<Response<Blobs>, Status> {
         let blobs = super::snapshot::blobs(&self.node).await;
         answer(blobs.map(|blobs| Box::pin(blobs) as Blobs))
     }
@@ -99,14 +96,16 @@ impl Maintenance {
         let header = self.node.header();
         let progress = self.node.progress();
         let sizes = self.node.sizes()?;
-        let alarms = self.node.inspect(|machine| machine.alarms().list(AlarmType::None as i32)).await?;
+        let alarms =
+            self.node.inspect(|machine| machine.alarms().list(AlarmType::None as i32)).await?;
         let mut errors = Vec::new();
         if progress.leader == 0 {
             errors.push(Error::NoLeader.to_string());
         }
         errors.extend(alarms.iter().map(|alarm| {
             let kind = AlarmType::try_from(alarm.alarm);
-            let kind = kind.map_or_else(|_| alarm.alarm.to_string(), |kind| kind.as_str_name().into());
+            let kind =
+                kind.map_or_else(|_| alarm.alarm.to_string(), |kind| kind.as_str_name().into());
             format!("memberID:{} alarm:{kind}", alarm.member_id)
         }));
         Ok(StatusResponse {

@@ -30,11 +30,7 @@ const BUILT: [(&str, Kind, &[&str]); 10] = [
     ("etcdserverpb.KV", Unary, &["Range", "Put", "DeleteRange", "Txn", "Compact"]),
     ("etcdserverpb.KV", ServerStream, &["RangeStream"]),
     ("etcdserverpb.Watch", BidiStream, &["Watch"]),
-    (
-        "etcdserverpb.Lease",
-        Unary,
-        &["LeaseGrant", "LeaseRevoke", "LeaseTimeToLive", "LeaseLeases"],
-    ),
+    ("etcdserverpb.Lease", Unary, &["LeaseGrant", "LeaseRevoke", "LeaseTimeToLive", "LeaseLeases"]),
     ("etcdserverpb.Lease", BidiStream, &["LeaseKeepAlive"]),
     (
         "etcdserverpb.Cluster",

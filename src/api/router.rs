@@ -109,9 +109,8 @@ impl Router {
                     counters.finish(code, started.elapsed());
                     response
                 }
-                None => response.map(|body| {
-                    Body::new(Observed { body, started, counters: Some(counters) })
-                }),
+                None => response
+                    .map(|body| Body::new(Observed { body, started, counters: Some(counters) })),
             })
         })
     }

@@ -58,10 +58,5 @@ fn send(view: Box<dyn View>, queue: &mpsc::Sender<Item>) -> Result<(), Fault> {
 }
 
 fn response(blob: Bytes, remaining_bytes: u64) -> SnapshotResponse {
-    SnapshotResponse {
-        header: None,
-        remaining_bytes,
-        blob,
-        version: version::STORAGE.to_owned(),
-    }
+    SnapshotResponse { header: None, remaining_bytes, blob, version: version::STORAGE.to_owned() }
 }

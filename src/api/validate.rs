@@ -10,9 +10,7 @@ use bytes::Bytes;
 use crate::error::Error;
 use crate::pb::range_request::{SortOrder, SortTarget};
 use crate::pb::request_op::Request;
-use crate::pb::{
-    DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
-};
+use crate::pb::{DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest};
 
 /// A range names a key and, if it sorts, a known order and target.
 pub fn range(request: &RangeRequest) -> Result<(), Error> {

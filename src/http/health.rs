@@ -34,7 +34,8 @@ impl Check {
     async fn run(self, node: &Handle) -> Result<(), String> {
         match self {
             Check::DataCorruption => {
-                let alarms = node.inspect(|machine| machine.alarms().list(AlarmType::Corrupt as i32));
+                let alarms =
+                    node.inspect(|machine| machine.alarms().list(AlarmType::Corrupt as i32));
                 let alarms = alarms.await.map_err(|error| error.to_string())?;
                 if alarms.is_empty() { Ok(()) } else { Err("alarm activated: CORRUPT".into()) }
             }
@@ -117,7 +118,11 @@ pub(super) async fn probe(node: &Handle, path: &str, query: &Query) -> Response<
     if !healthy {
         return text(StatusCode::SERVICE_UNAVAILABLE, format!("{lines}\n"));
     }
-    if query.has("verbose") { text(StatusCode::OK, format!("{lines}ok\n")) } else { text(StatusCode::OK, "ok\n") }
+    if query.has("verbose") {
+        text(StatusCode::OK, format!("{lines}ok\n"))
+    } else {
+        text(StatusCode::OK, "ok\n")
+    }
 }
 
 fn note(node: &Handle, probe: &str, check: &str, healthy: bool) {

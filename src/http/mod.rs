@@ -45,7 +45,11 @@ impl Surface {
 }
 
 /// Answers one plain request.
-pub async fn answer<B>(node: &Handle, surface: Surface, request: &Request<B>) -> Response<Full<Bytes>> {
+pub async fn answer<B>(
+    node: &Handle,
+    surface: Surface,
+    request: &Request<B>,
+) -> Response<Full<Bytes>> {
     let path = request.uri().path();
     if !surface.has(path) {
         return text(StatusCode::NOT_FOUND, "404 page not found\n");

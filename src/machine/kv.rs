@@ -73,11 +73,7 @@ impl Outcome {
 }
 
 /// What must hold before a put: what it keeps exists, and so does its lease.
-pub(super) fn may_put(
-    state: &State<'_>,
-    leases: &Book,
-    request: &PutRequest,
-) -> Result<(), Error> {
+pub(super) fn may_put(state: &State<'_>, leases: &Book, request: &PutRequest) -> Result<(), Error> {
     if request.lease != 0 && leases.lease(request.lease).is_none() {
         return Err(Error::LeaseNotFound);
     }
@@ -88,10 +84,7 @@ pub(super) fn may_put(
 }
 
 /// Puts inside a transaction. The caller has checked [`may_put`].
-pub(super) fn put(
-    txn: &mut WriteTxn<'_>,
-    request: &PutRequest,
-) -> Result<PutResponse, Fault> {
+pub(super) fn put(txn: &mut WriteTxn<'_>, request: &PutRequest) -> Result<PutResponse, Fault> {
     let wants_row = request.prev_kv || request.ignore_value || request.ignore_lease;
     let before = if wants_row { present_row(&txn.state(), &request.key)? } else { None };
     let kept = match &before {

@@ -38,7 +38,10 @@ impl Machine {
         let changes = txn.end();
         let header = Some(revision_header(self.store.revision()));
         let reply = Reply::LeaseRevoke(LeaseRevokeResponse { header });
-        Ok(Outcome { leases: vec![LeaseEffect::Revoked { id }], ..Outcome::changed(reply, changes) })
+        Ok(Outcome {
+            leases: vec![LeaseEffect::Revoked { id }],
+            ..Outcome::changed(reply, changes)
+        })
     }
 
     pub(super) fn lease_checkpoint(&mut self, request: &LeaseCheckpointRequest) -> Outcome {

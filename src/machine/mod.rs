@@ -268,8 +268,7 @@ impl Machine {
 
     fn alarm(&mut self, request: &AlarmRequest) -> Result<Reply, Error> {
         let kind = request.alarm;
-        let action =
-            AlarmAction::try_from(request.action).map_err(|_| Error::UnknownMethod)?;
+        let action = AlarmAction::try_from(request.action).map_err(|_| Error::UnknownMethod)?;
         let alarms = match action {
             AlarmAction::Get => self.alarms.list(kind),
             AlarmAction::Activate => {

@@ -12,8 +12,8 @@ use crate::lease::Book;
 use crate::members::Members;
 use crate::mvcc::{Facts, State, Store, row::Fields};
 use crate::raft::ConfState;
-use crate::storage::engine::{Engine, Table, View};
 use crate::span::{End, Span};
+use crate::storage::engine::{Engine, Table, View};
 use crate::storage::keys;
 
 use super::{Applied, Machine, Settings};

@@ -11,7 +11,6 @@
 use std::cmp::Ordering;
 use std::ops::ControlFlow;
 
-
 use super::kv;
 use super::{Machine, Outcome, Reply, refused, revision_header};
 use crate::error::{Error, Failure, Fault};
@@ -38,9 +37,9 @@ impl Path {
 /// Whether a transaction goes through the log: whatever has a put, a delete or a transaction in it.
 pub fn is_write(request: &TxnRequest) -> bool {
     request.success.iter().chain(&request.failure).any(|op| match &op.request {
-        Some(
-            Request::RequestPut(_) | Request::RequestDeleteRange(_) | Request::RequestTxn(_),
-        ) => true,
+        Some(Request::RequestPut(_) | Request::RequestDeleteRange(_) | Request::RequestTxn(_)) => {
+            true
+        }
         Some(Request::RequestRange(_)) | None => false,
     })
 }
@@ -50,9 +49,7 @@ pub fn is_write(request: &TxnRequest) -> bool {
 pub fn is_serializable(request: &TxnRequest) -> bool {
     request.success.iter().chain(&request.failure).all(|op| match &op.request {
         Some(Request::RequestRange(range)) => range.serializable,
-        Some(
-            Request::RequestPut(_) | Request::RequestDeleteRange(_) | Request::RequestTxn(_),
-        )
+        Some(Request::RequestPut(_) | Request::RequestDeleteRange(_) | Request::RequestTxn(_))
         | None => true,
     })
 }
@@ -140,8 +137,7 @@ fn holds(state: &State<'_>, compare: &Compare) -> Result<bool, Failure> {
     });
     if found.is_empty() {
         // A value cannot be compared with what is not there.
-        return Ok(compare.target() != CompareTarget::Value
-            && stands(&Fields::default(), compare));
+        return Ok(compare.target() != CompareTarget::Value && stands(&Fields::default(), compare));
     }
     let needs_row = matches!(compare.target(), CompareTarget::Value | CompareTarget::Lease);
     for facts in found {
@@ -207,12 +203,7 @@ fn stands(row: &Fields<'_>, compare: &Compare) -> bool {
 }
 
 /// Checks every operation on the path against the state before the transaction.
-fn check(
-    state: &State<'_>,
-    leases: &Book,
-    request: &TxnRequest,
-    path: &Path,
-) -> Result<(), Error> {
+fn check(state: &State<'_>, leases: &Book, request: &TxnRequest, path: &Path) -> Result<(), Error> {
     let mut nested = path.nested.iter();
     for op in path.ops(request) {
         match &op.request {

@@ -21,8 +21,8 @@ use super::handle::{Handle, Limits, Shared};
 use super::ids::Ids;
 use super::progress::Progress;
 use super::{
-    Clock, Node, Stop, applier, checkpointer, compaction, driver, duties, log_writer,
-    records, watches,
+    Clock, Node, Stop, applier, checkpointer, compaction, driver, duties, log_writer, records,
+    watches,
 };
 use crate::config::{Config, FoundingError};
 use crate::error::Fault;
@@ -34,10 +34,10 @@ use crate::metrics::Metrics;
 use crate::raft::{self, Boot, Boundary, Core, conf};
 use crate::storage::disk::{Disk, RealDisk};
 use crate::storage::engine::{Engine, Table, Write};
-use crate::storage::layout::{Found, Layout, LayoutError};
-use crate::storage::wal::{self, Wal};
-use crate::storage::state::Place;
 use crate::storage::keys;
+use crate::storage::layout::{Found, Layout, LayoutError};
+use crate::storage::state::Place;
+use crate::storage::wal::{self, Wal};
 use crate::version;
 
 /// Why a node does not boot. The text is for the operator.
@@ -76,12 +76,8 @@ impl DirectoryLock {
     pub fn take(data_dir: &Path) -> Result<Self, BootError> {
         let fail = |source| BootError::Directory { path: data_dir.to_owned(), source };
         let path = data_dir.join("lock");
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path)
-            .map_err(fail)?;
+        let file =
+            File::options().create(true).truncate(false).write(true).open(path).map_err(fail)?;
         match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self { _file: file }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(BootError::InUse(data_dir.to_owned())),

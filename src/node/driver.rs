@@ -26,9 +26,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use tokio::sync::oneshot;
 
 use super::applier::{self, Committed};
+use super::fatal;
 use super::log_writer;
 use super::progress::Progress;
-use super::fatal;
 use crate::error::{Error, Fault};
 use crate::limits;
 use crate::machine::{Applied, Reply};
@@ -55,7 +55,11 @@ pub(super) enum Input {
     /// The applier applied everything up to this index.
     Applied(u64),
     /// The applier reached a configuration change and needs the configuration it makes.
-    ConfChange { index: u64, change: Change, reply: Sender<ConfState> },
+    ConfChange {
+        index: u64,
+        change: Change,
+        reply: Sender<ConfState>,
+    },
     /// Everything up to here is in the engine, durably.
     Checkpointed(Applied),
     /// A reader waits until applied state shows everything acknowledged before now.
@@ -90,7 +94,8 @@ pub(super) fn start(parts: Parts) -> thread::JoinHandle<()> {
     thread::Builder::new()
         .name("driver".into())
         .spawn(move || {
-            let driver = Driver { parts, waiting: VecDeque::new(), reads: Vec::new(), opening: None };
+            let driver =
+                Driver { parts, waiting: VecDeque::new(), reads: Vec::new(), opening: None };
             if let Err(fault) = driver.run() {
                 fatal(&fault);
             }

@@ -191,8 +191,7 @@ impl Handle {
             return Err((Error::RequestTooManyRequests, reply));
         }
         let header = RequestHeader { id: self.shared.ids.request(), ..RequestHeader::default() };
-        let request =
-            InternalRaftRequest { header: Some(header), id: 0, command: Some(command) };
+        let request = InternalRaftRequest { header: Some(header), id: 0, command: Some(command) };
         let payload = request.encode_to_vec();
         if payload.len() > self.shared.limits.request_bytes_max {
             return Err((Error::RequestTooLarge, reply));
@@ -407,9 +406,7 @@ impl Handle {
         metrics.is_leader.set(i64::from(standing.leader == self.member_id()));
         metrics.proposals_committed.set(standing.committed as i64);
         metrics.proposals_applied.set(standing.applied as i64);
-        metrics
-            .proposals_pending
-            .set(self.shared.progress.pending.load(Ordering::Relaxed) as i64);
+        metrics.proposals_pending.set(self.shared.progress.pending.load(Ordering::Relaxed) as i64);
         let view = self.shared.reader.view();
         metrics.mvcc_revision.set(view.revision());
         metrics.mvcc_compact_revision.set(view.compact_revision());

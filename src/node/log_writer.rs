@@ -29,7 +29,10 @@ pub(super) enum Job {
     /// Make this durable, then report its number.
     Write(Persist),
     /// The engine has come to `applied`, durably; segments with entries up to `keep` may go.
-    Release { applied: Applied, keep: u64 },
+    Release {
+        applied: Applied,
+        keep: u64,
+    },
     /// A segment reserved for later, or why there is none.
     Stock(Result<Spare, Fault>),
 }
@@ -43,8 +46,16 @@ pub(super) fn start(
     progress: Arc<Progress>,
     metrics: Arc<Metrics>,
 ) -> thread::JoinHandle<()> {
-    let writer =
-        LogWriter { wal, jobs: own, driver, progress, metrics, release: None, ordered: false, stopped: false };
+    let writer = LogWriter {
+        wal,
+        jobs: own,
+        driver,
+        progress,
+        metrics,
+        release: None,
+        ordered: false,
+        stopped: false,
+    };
     thread::Builder::new()
         .name("log-writer".into())
         .spawn(move || writer.run(&jobs))

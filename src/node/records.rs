@@ -21,10 +21,7 @@ pub(super) fn append(wal: &mut Wal, persist: Persist) -> Result<wal::Appended, F
 /// Notes in the log how far the engine has come.
 pub(super) fn mark(wal: &mut Wal, applied: Applied) -> Result<wal::Appended, Fault> {
     let snapshot = wal::Snapshot { index: applied.index, term: applied.term };
-    wal.append(&wal::Batch {
-        snapshot: Some(wal::Mark::Taken(snapshot)),
-        ..wal::Batch::default()
-    })
+    wal.append(&wal::Batch { snapshot: Some(wal::Mark::Taken(snapshot)), ..wal::Batch::default() })
 }
 
 fn to_record(entry: Entry) -> Result<wal::Entry, Fault> {

@@ -24,7 +24,9 @@ use crate::error::{Failure, Fault};
 use crate::metrics::Metrics;
 use crate::mvcc::{Changes, Reader};
 use crate::pb::WatchCreateRequest;
-use crate::watch::{Delivery, Hub, Job, Limits, Now, Output, Page, Receipts, StreamId, Taken, Visit};
+use crate::watch::{
+    Delivery, Hub, Job, Limits, Now, Output, Page, Receipts, StreamId, Taken, Visit,
+};
 
 /// Revisions of history read at a time.
 const HISTORY_REVISIONS: usize = 1000;
@@ -35,13 +37,29 @@ const IDLE: Duration = Duration::from_secs(60);
 pub(crate) enum Input {
     Changes(Vec<Changes>),
     Compacted(i64),
-    Open { stream: StreamId, queue: mpsc::UnboundedSender<Delivery> },
-    Create { stream: StreamId, request: WatchCreateRequest },
-    Cancel { stream: StreamId, watch_id: i64 },
-    Progress { stream: StreamId },
+    Open {
+        stream: StreamId,
+        queue: mpsc::UnboundedSender<Delivery>,
+    },
+    Create {
+        stream: StreamId,
+        request: WatchCreateRequest,
+    },
+    Cancel {
+        stream: StreamId,
+        watch_id: i64,
+    },
+    Progress {
+        stream: StreamId,
+    },
     /// The stream's edge has taken this much since it was opened.
-    Taken { stream: StreamId, taken: Taken },
-    Close { stream: StreamId },
+    Taken {
+        stream: StreamId,
+        taken: Taken,
+    },
+    Close {
+        stream: StreamId,
+    },
     CaughtUp(Page),
     /// The server stops: every stream ends.
     Stop,
@@ -173,10 +191,7 @@ impl Watches {
 }
 
 /// The row a change replaced; absent when compaction was quicker.
-fn previous(
-    reader: &Reader,
-    change: &crate::mvcc::Change,
-) -> Result<Option<bytes::Bytes>, Fault> {
+fn previous(reader: &Reader, change: &crate::mvcc::Change) -> Result<Option<bytes::Bytes>, Fault> {
     match reader.previous(&change.key, change.revision.main) {
         Ok(row) => Ok(row),
         Err(Failure::Refused(_)) => Ok(None),

@@ -165,13 +165,14 @@ async fn serve(shared: Shared, accepted: Accepted) {
             }
             None => return,
         },
-        (Ok(Stream::Unix(stream)), Some(tls)) => match shake_hands(stream, tls, &handshakes).await
-        {
-            Some(stream) => {
-                connection::serve(stream, router, node, surface, settings, stopping).await
+        (Ok(Stream::Unix(stream)), Some(tls)) => {
+            match shake_hands(stream, tls, &handshakes).await {
+                Some(stream) => {
+                    connection::serve(stream, router, node, surface, settings, stopping).await
+                }
+                None => return,
             }
-            None => return,
-        },
+        }
     };
     if let Err(error) = served {
         tracing::debug!(%error, "a connection ended badly");

@@ -118,9 +118,8 @@ impl Layout {
         if disk.exists(&self.member.join("snap")) || disk.exists(&self.member.join("wal")) {
             return Err(LayoutError::Etcd(self.data_dir.clone()));
         }
-        let names = disk
-            .list(&self.data_dir)
-            .map_err(|error| Fault::io("list", &self.data_dir, error))?;
+        let names =
+            disk.list(&self.data_dir).map_err(|error| Fault::io("list", &self.data_dir, error))?;
         let ours = ["lock", "lost+found", "format.tmp"];
         let foreign = names.iter().find(|name| !ours.iter().any(|our| name.as_os_str() == *our));
         match foreign {

@@ -61,7 +61,8 @@ impl Place {
     /// Opens the current generation and removes what a crash left of others.
     pub fn open(&self) -> Result<Arc<dyn Engine>, Fault> {
         let current = self.current()?;
-        let names = self.disk.list(&self.dir).map_err(|error| Fault::io("list", &self.dir, error))?;
+        let names =
+            self.disk.list(&self.dir).map_err(|error| Fault::io("list", &self.dir, error))?;
         for name in names {
             let number: Option<u64> = name.to_str().and_then(|name| name.parse().ok());
             if number.is_some_and(|number| number != current) {

@@ -14,11 +14,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
-use rustls::{RootCertStore, SupportedProtocolVersion};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{ClientHello, ResolvesServerCert, ServerConfig, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
+use rustls::{RootCertStore, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -64,13 +64,12 @@ pub fn server_config(tls: &Tls) -> Result<ServerConfig, TlsError> {
                     why: error.to_string(),
                 })?;
             }
-            let verifier =
-                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-                    .build()
-                    .map_err(|error| TlsError::Certificate {
-                        path: path.clone(),
-                        why: error.to_string(),
-                    })?;
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                .build()
+                .map_err(|error| TlsError::Certificate {
+                    path: path.clone(),
+                    why: error.to_string(),
+                })?;
             builder.with_client_cert_verifier(verifier)
         }
     };

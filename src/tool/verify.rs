@@ -51,8 +51,7 @@ pub fn verify(data_dir: &Path, wal_dir: Option<&Path>) -> Result<Verified> {
     if let Some(damage) = log.damage {
         return Err(damage.into());
     }
-    let place =
-        Place { disk, dir: layout.state, kind, cache_bytes: limits::ENGINE_CACHE_BYTES };
+    let place = Place { disk, dir: layout.state, kind, cache_bytes: limits::ENGINE_CACHE_BYTES };
     let settings = Settings { member_id: log.identity.member_id, quota_bytes: None };
     let machine = Machine::open(place.open()?, settings)?;
     let applied = machine.applied().index;

@@ -419,7 +419,9 @@ pub fn is_full(fault: &Fault) -> bool {
         Fault::Io { source, .. } => {
             matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
         }
-        Fault::Row { .. } | Fault::Corrupt { .. } | Fault::Engine { .. } | Fault::Broken(_) => false,
+        Fault::Row { .. } | Fault::Corrupt { .. } | Fault::Engine { .. } | Fault::Broken(_) => {
+            false
+        }
     }
 }
 
