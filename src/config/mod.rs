@@ -101,9 +101,6 @@ pub fn read(outside: &Outside<'_>) -> Result<Intent, Refusal> {
     if values.text("data-dir").is_empty() {
         notices.push(Notice::DefaultDataDir(config.data_dir().display().to_string()));
     }
-    if config.unsafe_no_fsync {
-        notices.push(Notice::UnsafeNoFsync);
-    }
     Ok(Intent::Start(Box::new(Start { config, logging, notices })))
 }
 

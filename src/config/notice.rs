@@ -11,6 +11,8 @@ pub enum Notice {
         given: String,
         reason: &'static str,
     },
+    /// Settings about other members, which this version has not.
+    Peers(String),
     /// An older name was used; the newer one has its value now.
     Renamed {
         given: String,
@@ -35,7 +37,6 @@ pub enum Notice {
     /// `--log-outputs=systemd/journal`.
     Journal,
     CipherSuiteUnavailable(String),
-    UnsafeNoFsync,
 }
 
 impl Notice {
@@ -44,6 +45,9 @@ impl Notice {
         match self {
             Self::NoEffect { given, reason } => {
                 warn!(given, reason, "this setting has no effect in kvorum");
+            }
+            Self::Peers(flags) => {
+                warn!(flags, "this version runs clusters of one member; these wait for the others");
             }
             Self::Renamed { given, successor } => {
                 warn!(given, successor, "this flag has a new name");
@@ -72,9 +76,6 @@ impl Notice {
             Self::Journal => warn!("the log goes to stderr, which systemd puts in its journal"),
             Self::CipherSuiteUnavailable(cipher_suite) => {
                 warn!(cipher_suite, "this cipher suite is not offered: TLS here has only AEAD");
-            }
-            Self::UnsafeNoFsync => {
-                warn!("--unsafe-no-fsync: what is acknowledged is lost when the power fails");
             }
         }
     }

@@ -76,7 +76,7 @@ fn the_table_is_consistent() {
                 assert!(super::gates::parse(&format!("{gate}=true")).is_ok(), "{gate} is a gate");
                 assert_eq!(flag.kind, Kind::Bool);
             }
-            Status::Built | Status::Idle(_) | Status::Later(_) => {
+            Status::Built | Status::Idle(_) | Status::Peers | Status::Later(_) => {
                 assert_eq!(flag.check(flag.default), Ok(()), "--{}: its default", flag.name);
                 let is_default = flag.is_default(flag.default);
                 assert_eq!(is_default, flag.kind != Kind::Dropped, "--{}", flag.name);

@@ -5,16 +5,21 @@ use crate::config::flag::Flag;
 use crate::config::flag::Kind::{
     Bool, Choice, Duration, Gates, Signed, Text, Unsigned, Unsigned32, Urls,
 };
-use crate::config::flag::Status::{Built, Idle, Later};
+use crate::config::flag::Status::{Built, Idle, Later, Peers};
 
 const BBOLT: &str = "it tunes etcd's bbolt, which kvorum does not use";
-const ONE_MEMBER: &str = "it is about other members, and this version runs clusters of one";
 
 pub static MEMBER: [Flag; 31] = [
     flag("name", Text, "default", "The member's name, for people.", Built),
     flag("data-dir", Text, "", "Where all state lives. Empty means <name>.etcd.", Built),
     flag("wal-dir", Text, "", "Another directory for the write-ahead log alone.", Built),
-    flag("snapshot-count", Unsigned, "10000", "Entries applied between log compactions.", Built),
+    flag(
+        "snapshot-count",
+        Unsigned,
+        "10000",
+        "Entries applied between log compactions.",
+        Idle("the log is compacted whenever the state has reached the disk"),
+    ),
     flag(
         "snapshot-catchup-entries",
         Unsigned,
@@ -42,7 +47,7 @@ pub static MEMBER: [Flag; 31] = [
         Urls,
         "http://localhost:2380",
         "Where other members reach this one.",
-        Built,
+        Peers,
     ),
     flag(
         "listen-client-urls",
@@ -133,9 +138,15 @@ pub static MEMBER: [Flag; 31] = [
         "Take over an address that lingers in TIME_WAIT.",
         Idle("kvorum always does"),
     ),
-    flag("enable-grpc-gateway", Bool, "true", "Serve the JSON gateway under /v3/.", Built),
-    flag("raft-read-timeout", Duration, "5s", "Limit on reads from a peer.", Idle(ONE_MEMBER)),
-    flag("raft-write-timeout", Duration, "5s", "Limit on writes to a peer.", Idle(ONE_MEMBER)),
+    flag(
+        "enable-grpc-gateway",
+        Bool,
+        "true",
+        "Serve the JSON gateway under /v3/.",
+        Idle("this version has no JSON gateway"),
+    ),
+    flag("raft-read-timeout", Duration, "5s", "Limit on reads from a peer.", Peers),
+    flag("raft-write-timeout", Duration, "5s", "Limit on writes to a peer.", Peers),
     flag("feature-gates", Gates, "", "Gate=true|false pairs, by etcd's names.", Built),
     flag(
         "config-file",
@@ -164,7 +175,7 @@ pub static FEATURES: [Flag; 10] = [
         Duration,
         "1m",
         "How often the leader compares hashes of compactions.",
-        Idle(ONE_MEMBER),
+        Peers,
     ),
     flag(
         "compaction-batch-limit",
@@ -179,7 +190,7 @@ pub static FEATURES: [Flag; 10] = [
         Bool,
         "false",
         "Do not compare a peer's certificate with its address.",
-        Built,
+        Peers,
     ),
     flag(
         "watch-progress-notify-interval",
@@ -196,7 +207,7 @@ pub static FEATURES: [Flag; 10] = [
         "Defragment at the start if that frees so much.",
         Idle("kvorum reuses free space; `etcdctl defrag` returns it to the disk"),
     ),
-    flag("max-learners", Signed, "1", "Learners allowed in the cluster.", Built),
+    flag("max-learners", Signed, "1", "Learners allowed in the cluster.", Peers),
     flag(
         "downgrade-check-time",
         Duration,
@@ -219,6 +230,6 @@ pub static UNSAFE: [Flag; 2] = [
         Bool,
         "false",
         "Do not wait for the disk. What was acknowledged is lost with the power.",
-        Built,
+        Idle("kvorum waits for the disk in any case"),
     ),
 ];

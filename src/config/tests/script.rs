@@ -105,7 +105,7 @@ pub fn run_folder(name: &str, with_log: bool) {
 }
 
 fn answer(line: &str, with_log: bool, etcd: Option<&Path>) -> String {
-    let start = Asked::new(line);
+    let start = Asked::new(line, with_log);
     let mut log = String::new();
     let answer = match etcd {
         Some(etcd) => record::ask(etcd, &start),
@@ -115,7 +115,7 @@ fn answer(line: &str, with_log: bool, etcd: Option<&Path>) -> String {
         Answer::Exit { code, why } => format!("exit {code}: {why}\n"),
         Answer::Starts(settings) => {
             let mut out = "starts\n".to_owned();
-            let nothing = Asked::new("");
+            let nothing = Asked::new("", with_log);
             let base = match etcd {
                 Some(etcd) => record::ask(etcd, &nothing),
                 None => ask(&nothing, &mut String::new()),
@@ -136,7 +136,7 @@ fn answer(line: &str, with_log: bool, etcd: Option<&Path>) -> String {
 }
 
 impl Asked {
-    fn new(line: &str) -> Self {
+    fn new(line: &str, with_log: bool) -> Self {
         let (mut arguments, mut variables) = (Vec::new(), Vec::new());
         for word in split(line) {
             match word.split_once('=') {
@@ -146,11 +146,13 @@ impl Asked {
                 Some(_) | None => arguments.push(word),
             }
         }
-        for (flag, value) in BASE {
+        // Where peers listen is remarked on, which only a real etcd needs to be told.
+        let base = BASE.iter().filter(|(flag, _)| !(with_log && *flag == "listen-peer-urls"));
+        for (flag, value) in base {
             let variable = format!("ETCD_{}", flag.to_uppercase().replace('-', "_"));
             let named = |word: &String| {
                 let word = word.trim_start_matches('-');
-                word == flag || word.starts_with(&format!("{flag}="))
+                word == *flag || word.starts_with(&format!("{flag}="))
             };
             if !arguments.iter().any(named) && !variables.iter().any(|(name, _)| *name == variable)
             {
