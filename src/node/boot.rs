@@ -372,6 +372,15 @@ fn state_threads(
     core: Core,
 ) -> Vec<JoinHandle<()>> {
     let shared = &handle.shared;
+    // First, so that the hub starts from a state that nothing has been applied to yet.
+    let mut threads = watches::start(watches::Parts {
+        reader: shared.reader.clone(),
+        inbox: wires.watches.1.clone(),
+        outbox: wires.watches.0.clone(),
+        limits: shared.limits.watch.clone(),
+        clock: shared.clock,
+        metrics: shared.metrics.clone(),
+    });
     let applier = applier::start(applier::Parts {
         machine,
         reader: shared.reader.clone(),
@@ -409,15 +418,7 @@ fn state_threads(
         stop: wires.duties.1.clone(),
         ready: wires.ready.0.clone(),
     });
-    let mut threads = vec![applier, driver, duties];
-    threads.extend(watches::start(watches::Parts {
-        reader: shared.reader.clone(),
-        inbox: wires.watches.1.clone(),
-        outbox: wires.watches.0.clone(),
-        limits: shared.limits.watch.clone(),
-        clock: shared.clock,
-        metrics: shared.metrics.clone(),
-    }));
+    threads.extend([applier, driver, duties]);
     threads
 }
 
