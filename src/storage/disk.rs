@@ -50,6 +50,10 @@ pub trait DiskFile: Debug + Send + Sync {
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()>;
     /// The length in bytes.
     fn len(&self) -> io::Result<u64>;
+    /// The bytes of storage the file takes up: its length, less the holes in it.
+    fn occupied(&self) -> io::Result<u64> {
+        self.len()
+    }
     /// Sets the length; new bytes read as zero.
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Reserves blocks for the first `len` bytes, so that writing them cannot run out of space,

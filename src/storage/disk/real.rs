@@ -5,7 +5,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -89,6 +89,11 @@ impl DiskFile for RealFile {
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+
+    fn occupied(&self) -> io::Result<u64> {
+        // The unit of `st_blocks` is 512 bytes, whatever the file system's block size.
+        Ok(self.0.metadata()?.blocks() * 512)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
