@@ -43,7 +43,7 @@ impl Service for Kv {
         let pages = async {
             validate::range_stream(&request)?;
             self.barrier(request.serializable).await?;
-            Ok(super::range_stream::pages(&self.node, request))
+            super::range_stream::pages(&self.node, &request)
         };
         answer(pages.await.map(|pages| Box::pin(pages) as Streamed))
     }

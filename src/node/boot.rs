@@ -358,6 +358,7 @@ fn storage_threads(
         jobs: wires.checkpointer.1.clone(),
         applier: wires.applier.0.clone(),
         driver: wires.driver.0.clone(),
+        progress: shared.progress.clone(),
         metrics: shared.metrics.clone(),
     });
     vec![log_writer, checkpointer]

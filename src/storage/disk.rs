@@ -38,6 +38,10 @@ pub trait Disk: Debug + Send + Sync {
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
     /// Makes the entries of a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Bytes that files under a directory may still grow by; no limit if it cannot be told.
+    fn free_bytes(&self, _dir: &Path) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
     /// Whether a path exists.
     fn exists(&self, path: &Path) -> bool;
 }
