@@ -1,27 +1,113 @@
-//! kvorum: an etcd-compatible control-plane datastore.
+//! kvorum: a control-plane datastore that speaks etcd 3.7. This page is the tour.
+//!
+//! # Bird's eye
+//!
+//! A pure core that only computes, a thin driver that only does, edges that only translate.
+//!
+//! ```text
+//! clients ─▶ server ─▶ api, http ─▶ node ─▶ raft ─▶ log ─▶ machine ─▶ mvcc, lease, ... ─▶ watch
+//!            listeners  edges       driver  agree   durable apply      facts              tell
+//! ```
+//!
+//! Floors, imports go down only: `pb error limits span` · `storage` · `mvcc lease members alarm` ·
+//! `machine raft watch bolt` · `node` · `api` · `http` · `server tool`. From `machine` down nothing
+//! knows threads, clocks, randomness, sockets or the environment. `tests/tidy.rs` holds us to it.
+//!
+//! # The life of a put
+//!
+//! 1. [`api`] checks the request's form and hands it to [`node::Handle::propose`].
+//! 2. The *driver* thread takes all that waits, and [`raft`] gives each its place in the log.
+//! 3. The *log writer* appends the batch to the [write-ahead log](storage::wal) and syncs once.
+//! 4. Committed entries go to the *applier*: [`machine`] judges and applies, [`mvcc`] writes rows
+//!    into memory and the index, and the new state is published to readers.
+//! 5. The changes go to the *watch* thread, the answers to the clients, in that order after 4.
+//! 6. Behind everybody's back the *checkpointer* moves rows into the [engine](storage::engine)
+//!    with the applied index, in one commit, and the log lets old segments go.
+//!
+//! # The life of a range
+//!
+//! [`api`] checks it; a linearizable one passes [`node::Handle::read_barrier`]; then [`mvcc`]
+//! answers on the caller's own thread from a published state that nobody can change: keys from the index,
+//! rows as the bytes they were stored in.
+//!
+//! # The life of a watch event
+//!
+//! The watch thread gives a revision's changes to [`watch::Hub`], which finds who cares and encodes
+//! each event once. A stream has a bounded queue; whoever falls behind is fed from history until it
+//! is level again. Nothing is dropped, reordered, or split within a revision.
+//!
+//! # Invariants
+//!
+//! 1. One owner each: only the driver holds the raft core, only the applier the machine, only the
+//!    watch thread the hub, only the checkpointer commits. Others hold handles or views.
+//! 2. One checkpoint, one batch: rows, applied index, term, leases, members, alarms reach the
+//!    engine together or not at all.
+//! 3. Only the log changes state. Expiry, compaction, alarms, versions are duties that *propose*.
+//! 4. Commands are complete: what is random or timed was decided before proposing.
+//! 5. [`error::Error`] answers a client; [`error::Fault`] stops the node.
+//! 6. Acknowledged means synced. After a failed sync the process ends; it never tries again.
+//! 7. Every queue has a bound, named in [`limits`], and a sentence on what happens when it is full.
+//! 8. Wire types are the types: prost messages flow from `api` to `machine`.
+//! 9. Foreign names stay in one room: `redb` and `sled` in theirs, raft-rs in `raft`, `clap` in
+//!    `config`, `rustls` in `tls`.
+//! 10. Configuration is resolved once; nothing reads flags or environment later.
+//!
+//! # Embedding
+//!
+//! ```
+//! use kvorum::config::{Config, Url};
+//! use kvorum::pb::PutRequest;
+//! use kvorum::pb::kv_client::KvClient;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let runtime = tokio::runtime::Runtime::new()?;
+//! # runtime.block_on(async {
+//! let config = Config {
+//!     data_dir: dir.path().join("member.etcd"),
+//!     listen_client_urls: vec![Url::http("127.0.0.1:0")],
+//!     ..Config::default()
+//! };
+//! let running = kvorum::Server::start(config).await?;
+//! let endpoint = format!("http://{}", running.client_addresses()[0]);
+//! let mut client = KvClient::connect(endpoint).await?;
+//! let put = PutRequest { key: "greeting".into(), value: "hello".into(), ..Default::default() };
+//! let answer = client.put(put).await?.into_inner();
+//! assert_eq!(answer.header.map(|header| header.revision), Some(2));
+//! drop(client);
+//! running.shutdown().await;
+//! # Ok::<(), Box<dyn std::error::Error>>(()) })
+//! # }
+//! ```
+
+pub mod error;
+pub mod limits;
+pub mod pb;
+pub mod span;
+pub mod version;
+
+pub mod storage;
 
 pub mod alarm;
-pub mod api;
-pub mod bolt;
-pub mod config;
-pub mod error;
-pub mod http;
 pub mod lease;
-pub mod limits;
-pub mod logging;
-pub mod machine;
 pub mod members;
-pub mod metrics;
 pub mod mvcc;
-pub mod node;
-pub mod pb;
+
+pub mod bolt;
+pub mod machine;
 pub mod raft;
-pub mod server;
-pub mod span;
-pub mod storage;
-pub mod tls;
-pub mod tool;
-pub mod version;
 pub mod watch;
+
+pub mod node;
+
+pub mod api;
+pub mod http;
+pub mod server;
+pub mod tool;
+
+pub mod config;
+pub mod logging;
+pub mod metrics;
+pub mod tls;
 
 pub use server::{Running, Server, StartError};

@@ -244,6 +244,6 @@ fn meta_at(source: &dyn ReadAt, offset: u64) -> Result<Result<Meta, MetaRefusal>
     let mut bytes = [0; META_BYTES];
     let read = source.read_at(offset, &mut bytes);
     read.map_err(|source| Error::Io { offset, length: META_BYTES, source })?;
-    debug_assert!(META_BYTES > PAGE_HEADER_BYTES);
+    const { assert!(META_BYTES > PAGE_HEADER_BYTES) };
     Ok(Meta::decode(&bytes))
 }

@@ -99,12 +99,11 @@ fn number(view: &dyn View, key: &'static [u8]) -> Result<u64, Fault> {
     }
 }
 
+/// Takes in the key and value of a row, or says what is wrong with it.
+type Load<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), String> + 'a;
+
 /// Feeds every row of a small table to its book.
-fn rows(
-    view: &dyn View,
-    table: Table,
-    load: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), String>,
-) -> Result<(), Fault> {
+fn rows(view: &dyn View, table: Table, load: &mut Load<'_>) -> Result<(), Fault> {
     view.scan(table, &[], None, &mut |key, value| {
         load(key, value).map_err(|what| Fault::Corrupt {
             path: PathBuf::from(table.name()),

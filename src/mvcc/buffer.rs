@@ -84,6 +84,12 @@ pub struct Buffer {
     checkpointed: AtomicU64,
 }
 
+impl Default for Buffer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Buffer {
     pub fn new() -> Self {
         Self {

@@ -180,7 +180,6 @@ impl Handle {
         Answer { reply }
     }
 
-    #[expect(clippy::type_complexity, reason = "the reply comes back with the refusal")]
     fn try_submit(
         &self,
         command: Command,

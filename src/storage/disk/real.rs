@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use super::{Disk, DiskFile};
 
 /// What a file system without `fallocate` is given instead, a piece at a time.
-const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// The files of this machine.
 #[derive(Clone, Copy, Debug, Default)]

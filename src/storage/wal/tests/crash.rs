@@ -92,7 +92,7 @@ fn every_crash_point_recovers_what_was_synced() {
             let operations = check(&crashed, &progress, &context);
             images += 1;
             // Every fate of every point, each recovery of every twentieth.
-            if (number as u64 + point) % 20 == 0 {
+            if (number as u64 + point).is_multiple_of(20) {
                 recoveries += crash_recovery(&image, &progress, operations, &context);
             }
         }
