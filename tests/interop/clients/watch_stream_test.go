@@ -323,6 +323,7 @@ func TestWatchResumesAfterRestart(t *testing.T) {
 // With require-leader a watch ends when the leader is gone; without it stays, and goes on when a
 // leader is back.
 func TestWatchRequireLeader(t *testing.T) {
+	harness.NeedsPart(t, "cluster")
 	members := harness.StartCluster(t, harness.UnderTest(t), 3, harness.Options{})
 	client := members[0].Client(t)
 	ctx := harness.ContextFor(t, 2*time.Minute)

@@ -117,6 +117,7 @@ func carry(t *testing.T, from, to harness.Program) {
 
 // Three members restored from one file with the flags of a cluster agree, and replicate.
 func TestSnapshotRestoresACluster(t *testing.T) {
+	harness.NeedsPart(t, "cluster")
 	subject, reference := harness.UnderTest(t), harness.Reference(t)
 	source := harness.Start(t, reference, harness.Options{})
 	furnish(t, source)
