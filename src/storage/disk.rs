@@ -6,7 +6,16 @@
 //! Invariants:
 //! - Data, length and directory entries become durable separately: `sync` covers a file's data and
 //!   length, `sync_dir` the names in a directory.
-//! - After a `sync` failed, nothing may be assumed about the file; the node stops.
+//! - After a `sync` failed, nothing may be assumed about the file; the node stops. Whoever opens
+//!   the file next calls `settle` before believing what it reads: the cache may hold what the disk
+//!   does not.
+//! - Directories are durable once `create_dir` returns; the files in them are not.
+
+pub mod real;
+pub mod sim;
+
+pub use real::RealDisk;
+pub use sim::SimDisk;
 
 use std::fmt::Debug;
 use std::io;
@@ -25,7 +34,7 @@ pub trait Disk: Debug + Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// The names (not paths) of the entries of a directory, sorted.
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
-    /// Creates a directory and its parents, mode 0700.
+    /// Creates a directory and its parents, mode 0700, durably; one that exists is left alone.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
     /// Makes the entries of a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
@@ -34,6 +43,7 @@ pub trait Disk: Debug + Send + Sync {
 }
 
 /// An open file. Reads and writes are positional; a handle is shared freely.
+#[expect(clippy::len_without_is_empty, reason = "nobody asks; a length can fail")]
 pub trait DiskFile: Debug + Send + Sync {
     /// Reads exactly `buf.len()` bytes at `offset`.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
@@ -43,8 +53,19 @@ pub trait DiskFile: Debug + Send + Sync {
     fn len(&self) -> io::Result<u64>;
     /// Sets the length; new bytes read as zero.
     fn set_len(&self, len: u64) -> io::Result<()>;
-    /// Reserves blocks for the first `len` bytes, so that writing them cannot run out of space.
+    /// Reserves blocks for the first `len` bytes, so that writing them cannot run out of space,
+    /// and grows the file to `len` if it is shorter.
     fn allocate(&self, len: u64) -> io::Result<()>;
     /// Makes data and length durable (fdatasync).
     fn sync(&self) -> io::Result<()>;
+    /// Syncs, then forgets what is cached, so that later reads see what the medium holds.
+    ///
+    /// A sync that failed in an earlier process left pages in the cache that are marked clean and
+    /// were never written; read through the cache they look durable.
+    fn settle(&self) -> io::Result<()> {
+        self.sync()
+    }
 }
+
+#[cfg(test)]
+mod tests;
