@@ -194,6 +194,22 @@ fn the_log_lives_on_its_reserve() {
     assert_eq!((wal.last_index(), recovered.snapshot.index), (held, held - 1));
 }
 
+/// A file of the right length may own no blocks; it would fail the log in the middle of a write.
+#[test]
+fn a_reserve_without_blocks_is_not_counted_on() {
+    let disk = SimDisk::new(7);
+    drop(create(&disk).expect("there is space"));
+    let path = dir().join(spare::name(9));
+    let file = disk.create(&path).expect("no blocks needed");
+    file.set_len(OPTIONS.segment_bytes).expect("no blocks needed");
+    let full = disk.fork();
+    full.set_capacity(Some(full.used()));
+    let (wal, _) = open(&full).expect("it is whole");
+    assert!(wal.room().spares == 0 && !full.exists(&path));
+    let (wal, _) = open(&disk).expect("it is whole");
+    assert!(wal.room().spares == 1 && disk.exists(&path));
+}
+
 /// Every bit that rots is told, or was behind the log, or was written after the last sync but one:
 /// there it cannot be told from a write that never ended.
 #[test]
