@@ -8,6 +8,7 @@
 //! - Services that are not built yet answer `Unimplemented` with a text that says so, never silence.
 
 mod cluster;
+mod fuzz;
 mod health;
 mod kv;
 mod lease;
@@ -25,6 +26,7 @@ use tonic::{Response, Status};
 use crate::error::Error;
 use crate::machine::Reply;
 
+pub use fuzz::fuzz_request;
 pub use router::Router;
 
 /// A method's result as tonic wants it.
