@@ -1,8 +1,8 @@
 //! Raised alarms: which member complains of what.
 //!
 //! An alarm stays until somebody disarms it, also over restarts. Its row in the bucket `alarm` is
-//! the encoded `AlarmMember` as the key and nothing as the value. Kinds are numbers: etcd stores one
-//! it does not know, and so a newer client's alarm is not lost here.
+//! the encoded `AlarmMember` as the key and nothing as the value. Kinds are numbers: etcd stores
+//! one it does not know, and so a newer client's alarm is not lost here.
 
 use std::collections::BTreeSet;
 

@@ -28,7 +28,8 @@ pub enum Code {
     Unauthenticated = 16,
 }
 
-/// What a client may be told: etcd's `rpctypes` errors and the texts that reach the wire beside them.
+/// What a client may be told: etcd's `rpctypes` errors and the texts that reach the wire beside
+/// them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     #[error("etcdserver: key is not provided")]

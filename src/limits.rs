@@ -66,3 +66,5 @@ pub const LEASE_EXPIRIES_PER_SECOND_MAX: usize = 750;
 pub const LEASE_CHECKPOINTS_MAX: usize = 1000;
 /// Memory the state engine may use for pages it has read.
 pub const ENGINE_CACHE_BYTES: usize = 64 * 1024 * 1024;
+/// Free space on the state's disk below which no checkpoint is begun and NOSPACE is raised.
+pub const DISK_RESERVE_BYTES: u64 = 16 * 1024 * 1024;

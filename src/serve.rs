@@ -1,7 +1,7 @@
 //! The life of a member's process: start, ready, signal, orderly end.
 //!
-//! - The signals are caught before the start, so that none is lost; one that comes before the member
-//!   is ready ends the process at once, and the next start recovers.
+//! - The signals are caught before the start, so that none is lost; one that comes before the
+//!   member is ready ends the process at once, and the next start recovers.
 //! - The end is etcd's: the process dies by the signal that asked for it, so that its parent sees
 //!   what happened; as process 1, which signals do not kill, it exits with 0.
 //! - A second signal does not wait for the orderly end.

@@ -41,6 +41,8 @@ pub const P99: &str = "p99 µs";
 pub const SERVER_CPU: &str = "server CPU µs/op";
 pub const LOADER_CPU: &str = "loader CPU µs/op";
 pub const WRITTEN: &str = "written B/op";
+/// A noisy neighbour: where it is not near 0, throughput and latencies say little.
+pub const OTHERS: &str = "others' CPU %";
 pub const RESIDENT: &str = "RSS MB";
 
 pub fn higher(name: &'static str, value: f64) -> Figure {

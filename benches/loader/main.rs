@@ -93,6 +93,9 @@ fn main() -> ExitCode {
     let plan = arguments.plan();
     let rows = if arguments.rows.is_empty() { Row::usual() } else { arguments.rows.clone() };
     let names: Vec<&str> = targets.iter().map(Target::name).collect();
+    if arguments.quick {
+        println!("A smoke test: data is {QUICK_SHRINK} times smaller than the rows say.\n");
+    }
     println!("{}", report::head(&names));
     let mut failures = 0;
     for row in rows {

@@ -1,6 +1,7 @@
 //! What the kernel has counted for a process: CPU time, memory, bytes written.
 
 use std::fs;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 
@@ -12,6 +13,16 @@ pub struct Usage {
     /// Bytes it caused to be sent to the disk (`write_bytes`).
     pub written_bytes: f64,
     pub memory: Memory,
+}
+
+/// The machine, the loader and a server at one moment: who used the processors since?
+#[derive(Clone, Copy)]
+pub struct Moment {
+    time: Instant,
+    /// CPU time of everybody, and what the hypervisor took.
+    busy_micros: f64,
+    loader_micros: f64,
+    server_micros: f64,
 }
 
 /// Resident memory, in bytes.
@@ -33,13 +44,45 @@ impl Usage {
     }
 }
 
+impl Moment {
+    /// Now.
+    pub fn now(server: &Usage) -> Result<Self> {
+        let stat = fs::read_to_string("/proc/stat").context("cannot read the machine's stat")?;
+        let line = stat.lines().next().context("an empty stat")?;
+        let fields = line.split_whitespace().skip(1).take(8).enumerate();
+        // The fourth and the fifth are idle, and idle while a disk works.
+        let busy = fields.filter(|(index, _)| *index != 3 && *index != 4);
+        let ticks: u64 = busy.filter_map(|(_, field)| field.parse::<u64>().ok()).sum();
+        Ok(Self {
+            time: Instant::now(),
+            busy_micros: micros(ticks),
+            loader_micros: cpu_micros(std::process::id())?,
+            server_micros: server.cpu_micros,
+        })
+    }
+
+    /// The share of the processors, in percent, that went to neither server nor loader.
+    pub fn others_percent(&self, since: &Self) -> f64 {
+        let all = self.busy_micros - since.busy_micros;
+        let loader = self.loader_micros - since.loader_micros;
+        let server = self.server_micros - since.server_micros;
+        let processors = std::thread::available_parallelism().map_or(1, usize::from) as f64;
+        let time = (self.time - since.time).as_secs_f64() * 1e6 * processors;
+        ((all - loader - server) / time * 100.0).max(0.0)
+    }
+}
+
 /// User and system time of a process.
 pub fn cpu_micros(pid: u32) -> Result<f64> {
     let stat = read(pid, "stat")?;
     // The name, in parentheses, may hold spaces; what is counted comes after it.
     let (_, fields) = stat.rsplit_once(") ").context("stat without a name")?;
     let ticks: u64 = fields.split(' ').skip(11).take(2).filter_map(|n| n.parse::<u64>().ok()).sum();
-    Ok(ticks as f64 * 1e6 / rustix::param::clock_ticks_per_second() as f64)
+    Ok(micros(ticks))
+}
+
+fn micros(ticks: u64) -> f64 {
+    ticks as f64 * 1e6 / rustix::param::clock_ticks_per_second() as f64
 }
 
 /// The memory of a process.

@@ -92,6 +92,9 @@ fn verdict(bar: &Bar, figure: &Figure, medians: &[Option<f64>]) -> String {
     let (Some(Some(base)), Some(Some(last))) = (medians.first(), medians.last()) else {
         return asked;
     };
+    if bar.kind == Kind::Times && medians.len() < 2 {
+        return asked;
+    }
     let reached = |level: f64| match bar.kind {
         Kind::Times => times_better(*base, *last, figure.better).is_some_and(|it| it >= level),
         Kind::Below => *last < level,

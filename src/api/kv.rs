@@ -43,7 +43,7 @@ impl Service for Kv {
         let pages = async {
             validate::range_stream(&request)?;
             self.barrier(request.serializable).await?;
-            Ok(super::range_stream::pages(&self.node, request))
+            super::range_stream::pages(&self.node, &request)
         };
         answer(pages.await.map(|pages| Box::pin(pages) as Streamed))
     }
@@ -138,7 +138,8 @@ impl Kv {
         }
     }
 
-    /// Waits until this member knows everything acknowledged before now, unless stale is good enough.
+    /// Waits until this member knows everything acknowledged before now, unless stale is good
+    /// enough.
     async fn barrier(&self, serializable: bool) -> Result<(), Error> {
         if serializable { Ok(()) } else { self.node.read_barrier().await }
     }

@@ -5,7 +5,8 @@
 //!
 //! Invariants:
 //! - `tonic` is named in this room only.
-//! - Services that are not built yet answer `Unimplemented` with a text that says so, never silence.
+//! - Services that are not built yet answer `Unimplemented` with a text that says so, never
+//!   silence.
 
 mod cluster;
 mod fuzz;

@@ -25,7 +25,8 @@ pub fn range(request: &RangeRequest) -> Result<(), Error> {
     Ok(())
 }
 
-/// A streamed range comes in key order and unfiltered, because chunks leave before the end is known.
+/// A streamed range comes in key order and unfiltered, because chunks leave before the end is
+/// known.
 ///
 /// As in etcd, no order goes with any target, and ascending keys are no order of their own.
 pub fn range_stream(request: &RangeRequest) -> Result<(), Error> {

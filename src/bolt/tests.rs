@@ -1,1 +1,1 @@
-
+//! Writing, reading back, and hostile bytes.

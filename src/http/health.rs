@@ -1,7 +1,7 @@
 //! `/health`, `/livez` and `/readyz`: may this member be trusted with requests?
 //!
-//! `/health` is etcd's old probe: one JSON line. The `z` probes are Kubernetes' kind: a list of named
-//! checks, each with a path of its own.
+//! `/health` is etcd's old probe: one JSON line. The `z` probes are Kubernetes' kind: a list of
+//! named checks, each with a path of its own.
 
 use bytes::Bytes;
 use http::{Response, StatusCode};

@@ -1,3 +1,5 @@
+//! The book and the deadlines, by script and against their model.
+
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;

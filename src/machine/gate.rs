@@ -44,7 +44,8 @@ fn touches_rows(command: &Command) -> bool {
     )
 }
 
-/// What a command takes from the quota. Zero lets it pass under NOSPACE, so that space can be freed.
+/// What a command takes from the quota. Zero lets it pass under NOSPACE, so that space can be
+/// freed.
 pub fn cost_bytes(command: &Command) -> i64 {
     match command {
         Command::Put(request) => put_bytes(request),

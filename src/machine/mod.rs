@@ -12,8 +12,8 @@
 //! Invariants:
 //! - A refused command changes nothing. A transaction is checked whole before its first write.
 //! - Applying cannot fail in part: either an [`Outcome`], or a [`Fault`] that stops the node.
-//! - Everything that changed leaves through [`Machine::take_checkpoint`], with the applied index and
-//!   term beside it; the checkpointer commits all of it or nothing.
+//! - Everything that changed leaves through [`Machine::take_checkpoint`], with the applied index
+//!   and term beside it; the checkpointer commits all of it or nothing.
 //!
 //! Deliberately absent: waiting clients, threads, metrics. The applier (`node::applier`) owns the
 //! machine and deals with them.
@@ -38,9 +38,8 @@ use crate::pb::{
     InternalRaftRequest, LeaseGrantResponse, LeaseRevokeResponse, PutResponse, RangeResponse,
     ResponseHeader, TxnResponse, alarm_request::AlarmAction,
 };
-use crate::raft::ConfState;
 use crate::storage::engine::{Engine, Write};
-use crate::storage::keys;
+use crate::storage::keys::{self, ConfState};
 
 pub use gate::cost_bytes;
 pub use txn::{is_serializable, is_write, read_only};

@@ -11,10 +11,9 @@ use crate::error::{Failure, Fault};
 use crate::lease::Book;
 use crate::members::Members;
 use crate::mvcc::{Facts, State, Store, row::Fields};
-use crate::raft::ConfState;
 use crate::span::{End, Span};
 use crate::storage::engine::{Engine, Table, View};
-use crate::storage::keys;
+use crate::storage::keys::{self, ConfState};
 
 use super::{Applied, Machine, Settings};
 
@@ -36,7 +35,7 @@ pub(super) fn open(engine: Arc<dyn Engine>, settings: Settings) -> Result<Machin
         term: number(&*view, keys::TERM)?,
     };
     let conf_state = match view.get(Table::Meta, keys::CONF_STATE)? {
-        Some(value) => conf_state(keys::ConfState::decode(&value)?),
+        Some(value) => ConfState::decode(&value)?,
         None => ConfState::default(),
     };
     let cluster_version = match view.get(Table::Cluster, keys::CLUSTER_VERSION)? {
@@ -115,14 +114,4 @@ fn rows(
         })?;
         Ok(ControlFlow::Continue(()))
     })
-}
-
-fn conf_state(stored: keys::ConfState) -> ConfState {
-    ConfState {
-        voters: stored.voters,
-        learners: stored.learners,
-        voters_outgoing: stored.voters_outgoing,
-        learners_next: stored.learners_next,
-        auto_leave: stored.auto_leave,
-    }
 }

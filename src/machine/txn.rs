@@ -208,6 +208,10 @@ fn check(state: &State<'_>, leases: &Book, request: &TxnRequest, path: &Path) ->
     for op in path.ops(request) {
         match &op.request {
             Some(Request::RequestRange(range)) => {
+                // Only here is a negative revision one that lies far back, and not the newest.
+                if range.revision < 0 && range.revision < state.compact_revision() {
+                    return Err(Error::Compacted);
+                }
                 state.resolve(range.revision)?;
             }
             Some(Request::RequestPut(put)) => kv::may_put(state, leases, put)?,

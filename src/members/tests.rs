@@ -20,8 +20,8 @@ fn row_is_etcds_json_and_loads_back() {
     assert_eq!(
         std::str::from_utf8(&value).expect("JSON is text"),
         format!(
-            r#"{{"id":{},"peerURLs":["http://127.0.0.1:2380"],"name":"m1","clientURLs":["http://127.0.0.1:2379"]}}"#,
-            member.id
+            r#"{{"id":{},"peerURLs":["{}"],"name":"m1","clientURLs":["{}"]}}"#,
+            member.id, member.peer_urls[0], member.client_urls[0]
         )
     );
     let mut members = Members::default();

@@ -9,7 +9,7 @@
 //!   revision   3   5   7   8    compact at 7:   row 3 was replaced by 5   goes
 //!   key a      put put     put                  row 5 is what 7 sees      stays
 //!   key b      put     del                      row 3 was replaced by 7   goes
-//!                                               tombstone 7 is at, not below   stays until next time
+//!                                               tombstone 7 is at, not below, and stays
 //! ```
 //!
 //! Invariants:

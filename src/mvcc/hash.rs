@@ -5,8 +5,9 @@
 //! physically deleted so far must not matter, so rows at or below the compact revision are looked
 //! up in the index rather than trusted to be gone.
 //!
-//! Each compaction, from the one before at P to its own at C, also leaves a hash of what it saw: rows in
-//! (P, C], whole, and of those up to P what is still visible at C. Members compare these later.
+//! Each compaction, from the one before at P to its own at C, also leaves a hash of what it saw:
+//! rows in (P, C], whole, and of those up to P what is still visible at C. Members compare these
+//! later.
 //!
 //! Invariants:
 //! - The hash depends on revision and compact revision alone, not on how far deletion has come.

@@ -119,9 +119,18 @@ impl<'a> WriteTxn<'a> {
     }
 
     /// Ends the transaction and hands out its changes.
-    pub fn end(self) -> Changes {
+    pub fn end(mut self) -> Changes {
         self.store.revision += i64::from(!self.events.is_empty());
-        Changes { revision: self.store.revision, events: self.events }
+        Changes { revision: self.store.revision, events: std::mem::take(&mut self.events) }
+    }
+}
+
+impl Drop for WriteTxn<'_> {
+    fn drop(&mut self) {
+        assert!(
+            self.events.is_empty() || std::thread::panicking(),
+            "a transaction that changed something was not ended"
+        );
     }
 }
 

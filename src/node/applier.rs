@@ -230,7 +230,10 @@ impl Applier {
         let question = Input::ConfChange { index: entry.index, change: change.clone(), reply };
         let _ = self.parts.driver.send(question);
         let conf_state = answer.recv().map_err(|_| Fault::Broken("the driver is gone".into()))?;
-        self.parts.machine.apply_conf_change(entry.index, entry.term, &change, &conf_state)
+        let member = super::records::added_member(&change)?;
+        let made = super::records::stored_conf_state(conf_state);
+        self.parts.machine.add_member(entry.index, entry.term, member, made);
+        Ok(Outcome::done())
     }
 
     fn note_leases(&mut self, effects: &[LeaseEffect]) {

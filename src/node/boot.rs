@@ -12,8 +12,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::thread::JoinHandle;
 
 use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -253,13 +255,38 @@ fn core(config: &Config, recovered: &mut Recovered, machine: &Machine) -> Result
         id: recovered.member_id,
         applied: machine.applied().index,
         hard_state: recovered.hard_state.clone(),
-        conf_state: machine.conf_state().clone(),
+        conf_state: records::conf_state(machine.conf_state().clone()),
         entries,
         boundary,
         seed: rand::random(),
         election_tick: (config.election_timeout.as_millis() / heartbeat_ms) as usize,
         heartbeat_tick: 1,
     })
+}
+
+/// Both ends of every channel between the threads.
+struct Wires {
+    driver: (Sender<driver::Input>, Receiver<driver::Input>),
+    log_writer: (Sender<log_writer::Job>, Receiver<log_writer::Job>),
+    applier: (Sender<applier::Job>, Receiver<applier::Job>),
+    checkpointer: (Sender<checkpointer::Job>, Receiver<checkpointer::Job>),
+    watches: (Sender<watches::Input>, Receiver<watches::Input>),
+    duties: (Sender<()>, Receiver<()>),
+    ready: (watch::Sender<bool>, watch::Receiver<bool>),
+}
+
+impl Wires {
+    fn new() -> Self {
+        Self {
+            driver: crossbeam_channel::bounded(limits::DRIVER_INBOX_MAX),
+            log_writer: crossbeam_channel::unbounded(),
+            applier: crossbeam_channel::unbounded(),
+            checkpointer: crossbeam_channel::unbounded(),
+            watches: crossbeam_channel::unbounded(),
+            duties: crossbeam_channel::bounded(0),
+            ready: watch::channel(false),
+        }
+    }
 }
 
 fn launch(
@@ -273,115 +300,127 @@ fn launch(
     let settings = Settings { member_id, quota_bytes: config.quota_bytes() };
     let machine = Machine::open(recovered.engine.clone(), settings)?;
     let core = core(&config, &mut recovered, &machine)?;
-
-    let (driver_inbox, driver_jobs) = crossbeam_channel::bounded(limits::DRIVER_INBOX_MAX);
-    let (log_writer, log_writer_jobs) = crossbeam_channel::unbounded();
-    let (applier, applier_jobs) = crossbeam_channel::unbounded();
-    let (checkpointer, checkpointer_jobs) = crossbeam_channel::unbounded();
-    let (watches, watches_inbox) = crossbeam_channel::unbounded();
-    let (duties_stop, duties_stopping) = crossbeam_channel::bounded(0);
-    let (ready_sender, ready) = watch::channel(false);
-
-    let clock = Clock::start();
-    let metrics = Arc::new(Metrics::new(config.metrics_extensive));
-    let progress = Arc::new(Progress::default());
-    let deadlines = Arc::new(Mutex::new(Deadlines::default()));
-    let reader = machine.reader();
-    let limits = request_limits(&config);
+    let wires = Wires::new();
     let handle = Handle {
         shared: Arc::new(Shared {
             cluster_id: recovered.cluster_id,
             member_id,
-            limits: limits.clone(),
+            limits: request_limits(&config),
             ids: Ids::new(member_id),
             streams: AtomicU64::new(1),
-            clock,
-            progress: progress.clone(),
-            reader: reader.clone(),
-            deadlines: deadlines.clone(),
-            metrics: metrics.clone(),
-            driver: driver_inbox.clone(),
-            applier: applier.clone(),
-            checkpointer: checkpointer.clone(),
-            watches: watches.clone(),
-            ready,
+            clock: Clock::start(),
+            progress: Arc::new(Progress::default()),
+            reader: machine.reader(),
+            deadlines: Arc::new(Mutex::new(Deadlines::default())),
+            metrics: Arc::new(Metrics::new(config.metrics_extensive)),
+            driver: wires.driver.0.clone(),
+            applier: wires.applier.0.clone(),
+            checkpointer: wires.checkpointer.0.clone(),
+            watches: wires.watches.0.clone(),
+            ready: wires.ready.1.clone(),
         }),
     };
-    let mut threads = vec![
-        log_writer::start(
-            recovered.wal,
-            log_writer_jobs,
-            log_writer.clone(),
-            driver_inbox.clone(),
-            progress.clone(),
-            metrics.clone(),
-        ),
-        checkpointer::start(checkpointer::Parts {
-            engine: recovered.engine,
-            place: place(&config, &layout, &disk),
-            reader: reader.clone(),
-            jobs: checkpointer_jobs,
-            applier: applier.clone(),
-            driver: driver_inbox.clone(),
-            metrics: metrics.clone(),
-        }),
-        applier::start(applier::Parts {
-            machine,
-            reader: reader.clone(),
-            jobs: applier_jobs,
-            driver: driver_inbox.clone(),
-            checkpointer: checkpointer.clone(),
-            watches: watches.clone(),
-            deadlines,
-            progress: progress.clone(),
-            metrics: metrics.clone(),
-            warning: config.warning_apply_duration,
-            clock,
-            compaction: compaction::Pace {
-                rows_per_step: config.compaction_batch_limit,
-                pause: config.compaction_sleep_interval,
-            },
-        }),
-        driver::start(driver::Parts {
-            core,
-            member_id,
-            tick: config.heartbeat_interval,
-            catchup_entries: config.snapshot_catchup_entries,
-            inbox: driver_jobs,
-            log_writer: log_writer.clone(),
-            applier: applier.clone(),
-            progress,
-            metrics: metrics.clone(),
-        }),
-        duties::start(duties::Parts {
-            node: handle.clone(),
-            compaction: config.auto_compaction,
-            lease_extension: config.election_timeout,
-            name: config.name,
-            client_urls: config.advertise_client_urls,
-            stop: duties_stopping,
-            ready: ready_sender,
-        }),
-    ];
-    threads.extend(watches::start(watches::Parts {
-        reader,
-        inbox: watches_inbox,
-        outbox: watches.clone(),
-        limits: limits.watch,
-        clock,
-        metrics,
-    }));
+    let place = place(&config, &layout, &disk);
+    let mut threads = storage_threads(&handle.shared, &wires, recovered, place);
+    threads.extend(state_threads(&handle, &wires, &config, machine, core));
     let stop = Stop {
-        duties: duties_stop,
-        applier,
-        checkpointer,
-        driver: driver_inbox,
-        log_writer,
-        watches,
+        duties: wires.duties.0,
+        applier: wires.applier.0,
+        checkpointer: wires.checkpointer.0,
+        driver: wires.driver.0,
+        log_writer: wires.log_writer.0,
+        watches: wires.watches.0,
         threads,
         lock,
     };
     Ok(Node { handle, stop })
+}
+
+/// The threads that wait for disks.
+fn storage_threads(
+    shared: &Shared,
+    wires: &Wires,
+    recovered: Recovered,
+    place: Place,
+) -> Vec<JoinHandle<()>> {
+    let log_writer = log_writer::start(log_writer::Parts {
+        wal: recovered.wal,
+        inbox: wires.log_writer.1.clone(),
+        own: wires.log_writer.0.clone(),
+        driver: wires.driver.0.clone(),
+        progress: shared.progress.clone(),
+        metrics: shared.metrics.clone(),
+    });
+    let checkpointer = checkpointer::start(checkpointer::Parts {
+        engine: recovered.engine,
+        place,
+        reader: shared.reader.clone(),
+        jobs: wires.checkpointer.1.clone(),
+        applier: wires.applier.0.clone(),
+        driver: wires.driver.0.clone(),
+        progress: shared.progress.clone(),
+        metrics: shared.metrics.clone(),
+    });
+    vec![log_writer, checkpointer]
+}
+
+/// The threads that own state, and the one that watches the clock.
+fn state_threads(
+    handle: &Handle,
+    wires: &Wires,
+    config: &Config,
+    machine: Machine,
+    core: Core,
+) -> Vec<JoinHandle<()>> {
+    let shared = &handle.shared;
+    // First, so that the hub starts from a state that nothing has been applied to yet.
+    let mut threads = watches::start(watches::Parts {
+        reader: shared.reader.clone(),
+        inbox: wires.watches.1.clone(),
+        outbox: wires.watches.0.clone(),
+        limits: shared.limits.watch.clone(),
+        clock: shared.clock,
+        metrics: shared.metrics.clone(),
+    });
+    let applier = applier::start(applier::Parts {
+        machine,
+        reader: shared.reader.clone(),
+        jobs: wires.applier.1.clone(),
+        driver: wires.driver.0.clone(),
+        checkpointer: wires.checkpointer.0.clone(),
+        watches: wires.watches.0.clone(),
+        deadlines: shared.deadlines.clone(),
+        progress: shared.progress.clone(),
+        metrics: shared.metrics.clone(),
+        warning: config.warning_apply_duration,
+        clock: shared.clock,
+        compaction: compaction::Pace {
+            rows_per_step: config.compaction_batch_limit,
+            pause: config.compaction_sleep_interval,
+        },
+    });
+    let driver = driver::start(driver::Parts {
+        core,
+        member_id: shared.member_id,
+        tick: config.heartbeat_interval,
+        catchup_entries: config.snapshot_catchup_entries,
+        inbox: wires.driver.1.clone(),
+        log_writer: wires.log_writer.0.clone(),
+        applier: wires.applier.0.clone(),
+        progress: shared.progress.clone(),
+        metrics: shared.metrics.clone(),
+    });
+    let duties = duties::start(duties::Parts {
+        node: handle.clone(),
+        compaction: config.auto_compaction,
+        lease_extension: config.election_timeout,
+        name: config.name.clone(),
+        client_urls: config.advertise_client_urls.clone(),
+        stop: wires.duties.1.clone(),
+        ready: wires.ready.0.clone(),
+    });
+    threads.extend([applier, driver, duties]);
+    threads
 }
 
 fn request_limits(config: &Config) -> Limits {

@@ -6,24 +6,32 @@
 //! copy, and takes the copy in the engine's place when it is whole. Requests never wait for that.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use tokio::sync::oneshot;
 
 use super::driver::Input;
+use super::progress::Progress;
 use super::{applier, fatal};
 use crate::error::Fault;
+use crate::limits;
 use crate::machine::Checkpoint;
 use crate::metrics::Metrics;
 use crate::mvcc::Reader;
-use crate::storage::defrag::{Defrag, Progress};
-use crate::storage::engine::Engine;
+use crate::storage::defrag::{self, Defrag};
+use crate::storage::engine::{Engine, Write};
 use crate::storage::state::Place;
 
 /// Bytes of rows a defragmentation copies between two looks at the inbox.
 const DEFRAG_STEP_BYTES: usize = 1024 * 1024;
+
+/// What a commit may make the engine's file grow by, in terms of the bytes of its rows.
+const COMMIT_GROWTH: u64 = 3;
+/// How often a full disk is looked at again.
+const SPACE_POLL: Duration = Duration::from_millis(200);
 
 /// What the checkpointer can be told.
 pub(super) enum Job {
@@ -41,6 +49,7 @@ pub(super) struct Parts {
     pub jobs: Receiver<Job>,
     pub applier: Sender<applier::Job>,
     pub driver: Sender<Input>,
+    pub progress: Arc<Progress>,
     pub metrics: Arc<Metrics>,
 }
 
@@ -101,8 +110,13 @@ impl Checkpointer {
     }
 
     fn commit(&mut self, mut checkpoint: Checkpoint) -> Result<(), Fault> {
-        let started = Instant::now();
         let writes = checkpoint.writes();
+        if !self.await_space(&writes)? {
+            // The node stops; the log has what the engine lacks.
+            let _ = self.parts.applier.send(applier::Job::Checkpointed);
+            return Ok(());
+        }
+        let started = Instant::now();
         self.parts.engine.commit(&writes)?;
         if let Some(copying) = &self.copying {
             let mirrored = copying.defrag.mirror(&writes);
@@ -114,6 +128,29 @@ impl Checkpointer {
         let _ = self.parts.applier.send(applier::Job::Checkpointed);
         let _ = self.parts.driver.send(Input::Checkpointed(checkpoint.applied));
         Ok(())
+    }
+
+    /// Waits until the disk has room for a commit, so that the engine never meets a full one;
+    /// `false` if the node stops before.
+    ///
+    /// Meanwhile rows stay in memory and in the log, and writes that grow the state are refused.
+    fn await_space(&self, writes: &[Write]) -> Result<bool, Fault> {
+        let bytes: u64 = writes.iter().map(Write::bytes).sum();
+        let needed = bytes.saturating_mul(COMMIT_GROWTH).max(limits::DISK_RESERVE_BYTES);
+        let mut told = false;
+        while self.parts.place.free_bytes()? < needed {
+            self.parts.progress.state_disk_full.store(true, Ordering::Release);
+            if !told {
+                tracing::warn!(needed, "no space for the state: waiting until there is some");
+                told = true;
+            }
+            if self.parts.progress.stopping.load(Ordering::Acquire) {
+                return Ok(false);
+            }
+            thread::sleep(SPACE_POLL);
+        }
+        self.parts.progress.state_disk_full.store(false, Ordering::Release);
+        Ok(true)
     }
 
     fn defragment(&mut self, reply: oneshot::Sender<()>) -> Result<(), Fault> {
@@ -132,8 +169,8 @@ impl Checkpointer {
         let Some(copying) = &mut self.copying else { return Ok(()) };
         let source = &*self.parts.engine;
         match copying.defrag.step(source, &*copying.copy, DEFRAG_STEP_BYTES)? {
-            Progress::More => Ok(()),
-            Progress::Done => self.swap(),
+            defrag::Progress::More => Ok(()),
+            defrag::Progress::Done => self.swap(),
         }
     }
 

@@ -214,7 +214,7 @@ impl Handle {
     pub async fn reserve(&self, command: &Command) -> Result<(), Error> {
         let quota_bytes = self.shared.limits.quota_bytes.unwrap_or(i64::MAX);
         let cost = machine::cost_bytes(command);
-        let full = self.shared.progress.disk_full.load(Ordering::Acquire);
+        let full = self.shared.progress.is_disk_full();
         if cost == 0 {
             return Ok(());
         }

@@ -1,7 +1,7 @@
 //! Request and lease ids: unique in the cluster, decided before a command is proposed.
 //!
 //! ```text
-//! request id   member (16 bits) │ milliseconds at start (40 bits) │ count (8 bits, carries upwards)
+//! request id   member (16 bits) │ milliseconds at start (40) │ count (8, carries upwards)
 //! ```
 //!
 //! The count starts behind the clock, so ids of a restarted member do not repeat unless it served

@@ -37,37 +37,27 @@ pub(super) enum Job {
     Stock(Result<Spare, Fault>),
 }
 
+/// What the log writer is given at its start.
+pub(super) struct Parts {
+    pub wal: Wal,
+    pub inbox: Receiver<Job>,
+    /// For reserves, which other threads make.
+    pub own: Sender<Job>,
+    pub driver: Sender<Input>,
+    pub progress: Arc<Progress>,
+    pub metrics: Arc<Metrics>,
+}
+
 /// Starts the thread. It ends on [`Job::Stop`].
-pub(super) fn start(
-    wal: Wal,
-    jobs: Receiver<Job>,
-    own: Sender<Job>,
-    driver: Sender<Input>,
-    progress: Arc<Progress>,
-    metrics: Arc<Metrics>,
-) -> thread::JoinHandle<()> {
-    let writer = LogWriter {
-        wal,
-        jobs: own,
-        driver,
-        progress,
-        metrics,
-        release: None,
-        ordered: false,
-        stopped: false,
-    };
+pub(super) fn start(parts: Parts) -> thread::JoinHandle<()> {
     thread::Builder::new()
         .name("log-writer".into())
-        .spawn(move || writer.run(&jobs))
+        .spawn(move || LogWriter { parts, release: None, ordered: false, stopped: false }.run())
         .expect("the process may start threads")
 }
 
 struct LogWriter {
-    wal: Wal,
-    jobs: Sender<Job>,
-    driver: Sender<Input>,
-    progress: Arc<Progress>,
-    metrics: Arc<Metrics>,
+    parts: Parts,
     /// Segments up to this index may go once the mark that says so is durable.
     release: Option<u64>,
     /// Whether a segment is being reserved.
@@ -76,12 +66,13 @@ struct LogWriter {
 }
 
 impl LogWriter {
-    fn run(mut self, jobs: &Receiver<Job>) {
+    fn run(mut self) {
         self.order();
+        let inbox = self.parts.inbox.clone();
         while !self.stopped
-            && let Ok(job) = jobs.recv()
+            && let Ok(job) = inbox.recv()
         {
-            let rest = jobs.try_iter().take(WRITES_PER_SYNC_MAX - 1);
+            let rest = inbox.try_iter().take(WRITES_PER_SYNC_MAX - 1);
             if let Err(fault) = self.round(std::iter::once(job).chain(rest)) {
                 fatal(&fault);
             }
@@ -95,12 +86,12 @@ impl LogWriter {
                 Job::Stop => self.stopped = true,
                 Job::Write(persist) => {
                     last = Some(persist.number);
-                    let appended = super::records::append(&mut self.wal, persist)?;
-                    self.metrics.wal_write_bytes.add(appended.bytes as i64);
+                    let appended = super::records::append(&mut self.parts.wal, persist)?;
+                    self.parts.metrics.wal_write_bytes.add(appended.bytes as i64);
                 }
                 Job::Release { applied, keep } => {
                     // Durable with the next write; until then the segments stay.
-                    super::records::mark(&mut self.wal, applied)?;
+                    super::records::mark(&mut self.parts.wal, applied)?;
                     self.release = Some(keep);
                     self.order();
                 }
@@ -108,12 +99,12 @@ impl LogWriter {
                     self.ordered = false;
                     match spare {
                         Ok(spare) => {
-                            self.wal.stock(spare)?;
-                            self.progress.disk_full.store(false, Ordering::Release);
+                            self.parts.wal.stock(spare)?;
+                            self.parts.progress.disk_full.store(false, Ordering::Release);
                         }
                         Err(fault) if wal::is_full(&fault) => {
                             tracing::warn!(error = %fault, "no space to reserve for the log");
-                            self.progress.disk_full.store(true, Ordering::Release);
+                            self.parts.progress.disk_full.store(true, Ordering::Release);
                         }
                         Err(fault) => return Err(fault),
                     }
@@ -122,16 +113,16 @@ impl LogWriter {
         }
         if let Some(number) = last {
             let started = Instant::now();
-            self.wal.sync()?;
-            self.metrics.wal_fsync_seconds.observe(started.elapsed().as_secs_f64());
+            self.parts.wal.sync()?;
+            self.parts.metrics.wal_fsync_seconds.observe(started.elapsed().as_secs_f64());
             // The driver is gone only when the node stops; then nobody waits for this.
-            let _ = self.driver.send(Input::Persisted(number));
+            let _ = self.parts.driver.send(Input::Persisted(number));
         }
         // After the report: nobody should wait for a directory to be tidied.
         if let Some(index) = self.release
             && last.is_some()
         {
-            self.wal.release(index)?;
+            self.parts.wal.release(index)?;
             self.release = None;
         }
         Ok(())
@@ -142,8 +133,8 @@ impl LogWriter {
         if self.ordered {
             return;
         }
-        let Some(order) = self.wal.order() else { return };
-        let jobs = self.jobs.clone();
+        let Some(order) = self.parts.wal.order() else { return };
+        let jobs = self.parts.own.clone();
         let reserving = thread::Builder::new().name("log-reserve".into()).spawn(move || {
             let _ = jobs.send(Job::Stock(order.fulfil()));
         });

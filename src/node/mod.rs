@@ -28,6 +28,7 @@ mod progress;
 mod records;
 mod watches;
 
+use std::sync::atomic::Ordering;
 use std::thread;
 
 use crossbeam_channel::Sender;
@@ -75,6 +76,7 @@ impl Node {
     pub fn stop(self) {
         let Stop { duties, applier, checkpointer, driver, log_writer, watches, threads, lock } =
             self.stop;
+        self.handle.shared.progress.stopping.store(true, Ordering::Release);
         drop(duties);
         // The applier's last checkpoint needs the checkpointer and tells the driver.
         let _ = applier.send(applier::Job::Stop);

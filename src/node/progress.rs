@@ -14,6 +14,10 @@ pub(super) struct Progress {
     pub read_open: AtomicBool,
     /// Whether the log found no space to grow into.
     pub disk_full: AtomicBool,
+    /// Whether the state engine waits for space.
+    pub state_disk_full: AtomicBool,
+    /// Whether the node is being stopped.
+    pub stopping: AtomicBool,
 }
 
 /// A reading of [`Progress`].
@@ -27,6 +31,11 @@ pub struct Standing {
 }
 
 impl Progress {
+    /// Whether nothing that grows the state should be taken.
+    pub fn is_disk_full(&self) -> bool {
+        self.disk_full.load(Ordering::Acquire) || self.state_disk_full.load(Ordering::Acquire)
+    }
+
     /// The numbers now. Applied is read first, so that it never exceeds committed.
     pub fn read(&self) -> Standing {
         let applied = self.applied.load(Ordering::Acquire);

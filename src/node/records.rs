@@ -2,7 +2,10 @@
 
 use crate::error::Fault;
 use crate::machine::Applied;
-use crate::raft::{Entry, EntryType, HardState, Persist};
+use crate::members::Member;
+use crate::raft::conf::{Change, Context, Kind};
+use crate::raft::{ConfState, Entry, EntryType, HardState, Persist};
+use crate::storage::keys;
 use crate::storage::wal::{self, Wal};
 
 /// Appends a write of raft.
@@ -58,4 +61,44 @@ pub(super) fn from_record(entry: wal::Entry) -> Entry {
 /// The hard state as raft knows it.
 pub(super) fn hard_state(state: wal::HardState) -> HardState {
     HardState { term: state.term, vote: state.vote, commit: state.commit }
+}
+
+/// The member a configuration change adds.
+pub(super) fn added_member(change: &Change) -> Result<Member, Fault> {
+    let broken = |what: String| Fault::Broken(format!("a member in the log: {what}"));
+    match change.kind {
+        Kind::AddVoter | Kind::AddLearner => {}
+        // A single member's log holds nothing else; clusters bring the rest.
+        Kind::Remove | Kind::Update => return Err(broken(format!("{:?}", change.kind))),
+    }
+    let context = Context::decode(&change.context).map_err(|error| broken(error.to_string()))?;
+    Ok(Member {
+        id: context.id,
+        peer_urls: context.peer_urls.unwrap_or_default(),
+        is_learner: context.is_learner,
+        name: context.name,
+        client_urls: context.client_urls,
+    })
+}
+
+/// raft's configuration as the tables keep it.
+pub(super) fn stored_conf_state(state: ConfState) -> keys::ConfState {
+    keys::ConfState {
+        voters: state.voters,
+        learners: state.learners,
+        voters_outgoing: state.voters_outgoing,
+        learners_next: state.learners_next,
+        auto_leave: state.auto_leave,
+    }
+}
+
+/// The configuration as raft knows it.
+pub(super) fn conf_state(stored: keys::ConfState) -> ConfState {
+    ConfState {
+        voters: stored.voters,
+        learners: stored.learners,
+        voters_outgoing: stored.voters_outgoing,
+        learners_next: stored.learners_next,
+        auto_leave: stored.auto_leave,
+    }
 }

@@ -77,6 +77,9 @@ pub(super) struct Parts {
 
 /// Starts the watch thread and its catch-up thread. They end on [`Input::Stop`].
 pub(super) fn start(parts: Parts) -> Vec<thread::JoinHandle<()>> {
+    // Before anything is applied: what the hub starts from must not be ahead of what it will be
+    // told of.
+    let start = now(&parts.reader);
     let (jobs, queue) = crossbeam_channel::unbounded();
     let (reader, outbox) = (parts.reader.clone(), parts.outbox.clone());
     let catch_up = thread::Builder::new()
@@ -86,8 +89,7 @@ pub(super) fn start(parts: Parts) -> Vec<thread::JoinHandle<()>> {
     let watch = thread::Builder::new()
         .name("watch".into())
         .spawn(move || {
-            let now = now(&parts.reader);
-            let hub = Hub::new(now, parts.limits.clone());
+            let hub = Hub::new(start, parts.limits.clone());
             let watches = Watches { parts, hub, queues: HashMap::new(), jobs };
             if let Err(fault) = watches.run() {
                 fatal(&fault);

@@ -6,9 +6,9 @@
 //! Invariants:
 //! - Data, length and directory entries become durable separately: `sync` covers a file's data and
 //!   length, `sync_dir` the names in a directory.
-//! - After a `sync` failed, nothing may be assumed about the file; the node stops. Whoever opens the
-//!   file next calls `settle` before believing what it reads: the cache may hold what the disk does
-//!   not.
+//! - After a `sync` failed, nothing may be assumed about the file; the node stops. Whoever opens
+//!   the file next calls `settle` before believing what it reads: the cache may hold what the disk
+//!   does not.
 //! - Directories are durable once `create_dir` returns; the files in them are not.
 
 pub mod real;
@@ -38,6 +38,10 @@ pub trait Disk: Debug + Send + Sync {
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
     /// Makes the entries of a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Bytes that files under a directory may still grow by; no limit if it cannot be told.
+    fn free_bytes(&self, _dir: &Path) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
     /// Whether a path exists.
     fn exists(&self, path: &Path) -> bool;
 }

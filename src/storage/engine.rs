@@ -82,6 +82,15 @@ impl Write {
         }
     }
 
+    /// Bytes of key and value.
+    pub fn bytes(&self) -> u64 {
+        let value = match self {
+            Write::Put { value, .. } => value.len(),
+            Write::Delete { .. } => 0,
+        };
+        (self.key().len() + value) as u64
+    }
+
     /// The key of the row.
     pub fn key(&self) -> &Bytes {
         match self {

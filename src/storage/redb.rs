@@ -15,9 +15,8 @@
 //! - What one phase rests on, that a torn commit fails its checksum, is not meant to hold against
 //!   values chosen by an attacker (redb's own documentation), and ours are chosen by clients.
 //! - The double-crash bugs fixed in redb 4.2 and 4.3 were in one-phase recovery.
-//! - Pages whose sync failed look written to the next process, which reads them from the cache.
-//!   In two phases nothing durable names a page before it is synced, so they are free pages there
-//!   and are written again before they are used. In one phase our fault test loses the file.
+//! - Pages whose sync failed look written to the next process. In one phase our fault test loses
+//!   the whole file that way.
 //!
 //! The price is a second sync per checkpoint and the allocator's state, 9 KiB in a small file and
 //! about 140 KiB more per GiB, on a path nobody waits for.
@@ -25,24 +24,28 @@
 //! Invariants:
 //! - A file under its final name is a complete engine: it is made under another name first.
 //! - Every value is sealed; redb checks its pages when it repairs, not when it reads.
+//! - After a write failed, the file is marked as suspect, and the next to open it believes the
+//!   medium, not the cache: a page or a length whose sync failed looks durable there.
 //! - A view keeps the file open and its pages from being reused, also after the engine is dropped.
 //!   Views are meant to live for a request, not for hours.
 //!
 //! Deliberately absent: `Database::compact`, which needs the database to itself; [`super::defrag`]
 //! does the same while the engine is in use. Locking the file: the data directory is locked once.
 
+mod backend;
+
 use std::fmt;
-use std::io;
 use std::ops::Bound;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use ::redb::{
     CursorError, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable,
-    StorageBackend, TableDefinition,
+    TableDefinition,
 };
 
+use self::backend::{Backend, Place};
 use super::disk::{Disk, DiskFile};
 use super::engine::{Engine, Found, Table, View, Visit, Write};
 use super::seal::{SEAL_BYTES, seal, unseal};
@@ -58,9 +61,6 @@ const USED_BYTES: &str = "used_bytes";
 /// Ascending puts that are worth a cursor: it costs a descent and saves one per row.
 const RUN_MIN: usize = 4;
 
-/// Suffix of an engine that is being made.
-const UNFINISHED: &str = ".tmp";
-
 type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
 type ReadRows = ReadOnlyTable<&'static [u8], &'static [u8]>;
 type WriteRows<'t> = ::redb::Table<'t, &'static [u8], &'static [u8]>;
@@ -68,41 +68,35 @@ type WriteRows<'t> = ::redb::Table<'t, &'static [u8], &'static [u8]>;
 /// The engine in one file.
 pub struct Redb {
     database: Arc<Database>,
-    disk: Arc<dyn Disk>,
     file: Arc<dyn DiskFile>,
-    path: PathBuf,
+    place: Arc<Place>,
     used_bytes: AtomicU64,
 }
 
 impl fmt::Debug for Redb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Redb").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("Redb").field("path", &self.place.path()).finish_non_exhaustive()
     }
 }
 
 impl Redb {
     /// Opens the engine in the file at `path`, making an empty one if there is none.
     pub fn open(disk: &Arc<dyn Disk>, path: &Path, cache_bytes: usize) -> Result<Self, Fault> {
-        if !disk.exists(path) {
-            create(&**disk, path)?;
+        let place = Place::new(disk, path);
+        if !place.exists() {
+            create(&place)?;
         }
-        let file = disk.open(path).map_err(|source| Fault::io("open", path, source))?;
-        // Whoever gave the file its name may have died before the name was durable.
-        sync_parent(&**disk, path)?;
+        let file = place.open()?;
         let length = file.len().map_err(|source| Fault::io("measure", path, source))?;
         if length == 0 {
             // redb would make an empty database of it.
-            return Err(corrupt(path, "the file is empty".to_owned()));
+            return Err(corrupt(&place, "the file is empty".to_owned()));
         }
-        let database = database(&file, cache_bytes).map_err(|error| fault(path, "open", error))?;
-        let used_bytes = used_bytes(&database).map_err(|error| fault(path, "open", error))?;
-        Ok(Self {
-            database: Arc::new(database),
-            disk: Arc::clone(disk),
-            file,
-            path: path.to_owned(),
-            used_bytes: AtomicU64::new(used_bytes),
-        })
+        let opened = database(&place, &file, cache_bytes);
+        let opened = opened.and_then(|database| Ok((used_bytes(&database)?, database)));
+        let (used_bytes, database) = opened.map_err(|error| fault(&place, "open", error))?;
+        let (database, used_bytes) = (Arc::new(database), AtomicU64::new(used_bytes));
+        Ok(Self { database, file, place, used_bytes })
     }
 
     /// Opens an empty engine in the file at `path`, whatever was there before.
@@ -111,20 +105,22 @@ impl Redb {
         path: &Path,
         cache_bytes: usize,
     ) -> Result<Self, Fault> {
-        clear(&**disk, path)?;
+        Place::new(disk, path).empty()?;
         Self::open(disk, path, cache_bytes)
     }
 
     /// Gives the engine's file another name, in the place of the file that has it now. Views and
     /// commits do not notice.
-    pub fn rename(&mut self, path: &Path) -> Result<(), Fault> {
-        rename(&*self.disk, &self.path, path)?;
-        self.path = path.to_owned();
-        Ok(())
+    pub fn rename(&self, path: &Path) -> Result<(), Fault> {
+        self.place.rename(path)
     }
 
     /// Applies and commits; returns the new [`Engine::used_bytes`].
     fn write(&self, writes: &[Write]) -> Result<u64, ::redb::Error> {
+        // While the state before it is pinned, a commit leaves the pages it frees to the next one.
+        // Otherwise redb ends it with a commit in memory that frees them, and until the next real
+        // one each read that misses the cache looks through all of the write buffer.
+        let _pinned = self.database.begin_read()?;
         let mut transaction = self.database.begin_write()?;
         transaction.set_two_phase_commit(true);
         transaction.set_quick_repair(true);
@@ -152,25 +148,25 @@ impl Engine for Redb {
 
     fn commit(&self, writes: &[Write]) -> Result<(), Fault> {
         let used = self.write(writes);
-        let used = used.map_err(|error| fault(&self.path, "commit to", error))?;
+        let used = used.map_err(|error| fault(&self.place, "commit to", error))?;
         self.used_bytes.store(used, Ordering::Release);
         Ok(())
     }
 
     fn view(&self) -> Result<Box<dyn View>, Fault> {
         let transaction = self.database.begin_read();
-        let transaction = transaction.map_err(|error| fault(&self.path, "read", error))?;
+        let transaction = transaction.map_err(|error| fault(&self.place, "read", error))?;
         Ok(Box::new(Snapshot {
             tables: [const { OnceLock::new() }; Table::COUNT],
             transaction,
-            path: self.path.clone(),
+            place: Arc::clone(&self.place),
             _database: Arc::clone(&self.database),
         }))
     }
 
     fn size_bytes(&self) -> Result<u64, Fault> {
         // Not the length: redb doubles the file when it grows, and the new half is a hole.
-        self.file.occupied().map_err(|source| Fault::io("measure", &self.path, source))
+        self.file.occupied().map_err(|source| Fault::io("measure", &self.place.path(), source))
     }
 
     fn used_bytes(&self) -> Result<u64, Fault> {
@@ -254,7 +250,7 @@ fn ascending_puts(writes: &[&Write]) -> usize {
 struct Snapshot {
     tables: [OnceLock<ReadRows>; Table::COUNT],
     transaction: ReadTransaction,
-    path: PathBuf,
+    place: Arc<Place>,
     /// Dropped last: closing the database would fail later reads of this view.
     _database: Arc<Database>,
 }
@@ -271,7 +267,7 @@ impl Snapshot {
     }
 
     fn fault(&self, error: impl Into<::redb::Error>) -> Fault {
-        fault(&self.path, "read", error)
+        fault(&self.place, "read", error)
     }
 }
 
@@ -312,33 +308,10 @@ impl View for Snapshot {
 }
 
 /// Makes an empty engine under another name, then gives it its own.
-fn create(disk: &dyn Disk, path: &Path) -> Result<(), Fault> {
-    let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(UNFINISHED);
-    let unfinished = PathBuf::from(unfinished);
-    clear(disk, &unfinished)?;
-    let file = disk.create(&unfinished).map_err(|source| Fault::io("create", path, source))?;
-    let made = database(&file, CACHE_BYTES).and_then(create_tables);
-    made.map_err(|error| fault(path, "create", error))?;
-    disk.rename(&unfinished, path).map_err(|source| Fault::io("name", path, source))
-}
-
-fn clear(disk: &dyn Disk, path: &Path) -> Result<(), Fault> {
-    if disk.exists(path) {
-        disk.remove(path).map_err(|source| Fault::io("clear away", path, source))?;
-    }
-    Ok(())
-}
-
-fn rename(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(), Fault> {
-    disk.rename(from, to).map_err(|source| Fault::io("name", to, source))?;
-    sync_parent(disk, to)
-}
-
-fn sync_parent(disk: &dyn Disk, path: &Path) -> Result<(), Fault> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let parent = parent.unwrap_or(Path::new("."));
-    disk.sync_dir(parent).map_err(|source| Fault::io("sync", parent, source))
+fn create(place: &Arc<Place>) -> Result<(), Fault> {
+    let made = database(place, &place.begin()?, CACHE_BYTES).and_then(create_tables);
+    made.map_err(|error| fault(place, "create", error))?;
+    place.finish()
 }
 
 fn create_tables(database: Database) -> Result<(), ::redb::Error> {
@@ -350,8 +323,12 @@ fn create_tables(database: Database) -> Result<(), ::redb::Error> {
     Ok(transaction.commit()?)
 }
 
-fn database(file: &Arc<dyn DiskFile>, cache_bytes: usize) -> Result<Database, ::redb::Error> {
-    let backend = Backend { file: Arc::clone(file) };
+fn database(
+    place: &Arc<Place>,
+    file: &Arc<dyn DiskFile>,
+    cache_bytes: usize,
+) -> Result<Database, ::redb::Error> {
+    let backend = Backend { file: Arc::clone(file), place: Arc::clone(place) };
     Ok(Database::builder().set_cache_size(cache_bytes).create_with_backend(backend)?)
 }
 
@@ -371,44 +348,16 @@ fn rows_of(table: Table) -> Rows {
     TableDefinition::new(table.name())
 }
 
-fn corrupt(path: &Path, what: String) -> Fault {
+fn corrupt(place: &Place, what: String) -> Fault {
     let advice = "Replace this member's data from its peers or a snapshot";
-    Fault::Corrupt { path: path.to_owned(), offset: 0, what, advice }
+    Fault::Corrupt { path: place.path(), offset: 0, what, advice }
 }
 
-fn fault(path: &Path, action: &'static str, error: impl Into<::redb::Error>) -> Fault {
+fn fault(place: &Place, action: &'static str, error: impl Into<::redb::Error>) -> Fault {
     match error.into() {
-        ::redb::Error::Io(source) => Fault::io(action, path, source),
-        ::redb::Error::Corrupted(what) => corrupt(path, what),
+        ::redb::Error::Io(source) => Fault::io(action, &place.path(), source),
+        ::redb::Error::Corrupted(what) => corrupt(place, what),
         error => Fault::Engine { engine: "redb", what: format!("cannot {action} it: {error}") },
-    }
-}
-
-/// redb's storage, through the seam.
-#[derive(Debug)]
-struct Backend {
-    file: Arc<dyn DiskFile>,
-}
-
-impl StorageBackend for Backend {
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.file.read_at(offset, out)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.file.sync()
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.file.write_at(offset, data)
     }
 }
 

@@ -47,7 +47,7 @@ mod tests {
         let (key, value) = (b"key", b"some value");
         let mut sealed = Vec::new();
         seal(Table::Key, key, value, &mut sealed);
-        assert_eq!(unseal(Table::Key, key, &sealed).unwrap(), value);
+        assert_eq!(unseal(Table::Key, key, &sealed).expect("sealed above"), value);
         for bit in 0..sealed.len() * 8 {
             let mut rotten = sealed.clone();
             rotten[bit / 8] ^= 1 << (bit % 8);

@@ -2,17 +2,22 @@
 //!
 //! sled 0.34.7 is selectable, not the default. It promises more than it does, so nothing that was
 //! acknowledged may rest on it alone: the log is replayed over whatever older commit it opens with.
+//! What it does, and what is done about it here:
 //!
-//! | what sled does | what is done about it here |
-//! |---|---|
-//! | `flush` never calls fsync on Linux (sled #1452, #1351, #1077) | our own fdatasync on its file through a second descriptor, after each flush |
-//! | new files and names in its directory are not synced | they are, here, file and directory |
-//! | pages over a quarter of a segment go to `blobs/`, never synced | largest segments, and values cut to [`CHUNK_BYTES`](rows::CHUNK_BYTES): 17 of them make a page of 2.2 MiB, the limit is 4 MiB |
-//! | a batch is atomic per tree only | one tree; table numbers prefix the keys |
-//! | a background thread flushes, and may die unnoticed | it is off; its error slot is read after every flush all the same |
-//! | a damaged directory panics at open | the panic is caught and becomes a fault (while panics unwind) |
-//! | reads are checked against nothing | every value and chunk is sealed |
-//! | there are no snapshots of a tree | [`versions`] keeps what commits replace while views need it |
+//! - `flush` never calls fsync on Linux (sled #1452, #1351, #1077): our own fdatasync follows each
+//!   one, on sled's file through a second descriptor.
+//! - New files and names in its directory are not synced: they are, here.
+//! - Pages over a quarter of a segment go to `blobs/` and are never synced: segments are the
+//!   largest there are and values are cut to 128 KiB. 17 of them make a page of 2.2 MiB; the limit
+//!   is 4.
+//! - A batch is atomic per tree only: there is one tree, and table numbers prefix the keys.
+//! - A thread flushes in the background and may die unnoticed: it is off, and sled's error slot is
+//!   read after every flush all the same.
+//! - A damaged directory panics at open: the panic becomes a fault, where panics unwind.
+//! - What a read returns was checked against nothing: every value and every chunk is sealed.
+//! - Damage in the log rolls the tree back to an older commit without a word: whoever opens it has
+//!   to compare the applied index with where the log begins.
+//! - There are no snapshots of a tree: `versions` keeps what commits replace while views need it.
 //!
 //! Invariants:
 //! - One commit is one `apply_batch`.

@@ -121,6 +121,12 @@ impl Place {
         })
     }
 
+    /// Bytes that files of the engine may still grow by.
+    pub fn free_bytes(&self) -> Result<u64, Fault> {
+        let free = self.disk.free_bytes(&self.dir);
+        free.map_err(|error| Fault::io("measure", &self.dir, error))
+    }
+
     fn generation(&self, number: u64) -> PathBuf {
         self.dir.join(number.to_string())
     }

@@ -135,7 +135,8 @@ impl Status {
             }
             Format::Table => self.table(),
             Format::Fields => format!(
-                "\"Hash\" : {}\n\"Revision\" : {}\n\"Keys\" : {}\n\"Size\" : {}\n\"Version\" : {}\n",
+                "\"Hash\" : {}\n\"Revision\" : {}\n\"Keys\" : {}\n\
+                 \"Size\" : {}\n\"Version\" : {}\n",
                 self.hash, self.revision, self.total_keys, self.total_size_bytes, self.version
             ),
         }

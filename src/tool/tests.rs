@@ -1,1 +1,1 @@
-
+//! Tools against the output of etcd's own, recorded.

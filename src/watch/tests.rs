@@ -1,3 +1,5 @@
+//! The hub, by script and against its model.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::path::Path;

@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::steady::{self, page_lane, put_lane};
 use super::{Experiment, Plan};
 use crate::data::Keys;
-use crate::figure::{self, Bar, Figure, below, higher, lower};
+use crate::figure::{self, Bar, Figure, below, higher, lower, neither};
 use crate::grpc::{FILL_BATCH, Filling};
 use crate::load::Phase;
 use crate::server::Server;
@@ -66,8 +66,8 @@ impl Experiment for Growth {
             figures.push(lower(pages_name, pages[pages.len() - 1]));
         }
         let last = puts.len() - 1;
-        figures.push(lower(PUTS_CHANGE, (1.0 - puts[last] / puts[0]) * 100.0));
-        figures.push(lower(PAGES_CHANGE, (pages[last] / pages[0] - 1.0) * 100.0));
+        figures.push(neither(PUTS_CHANGE, (1.0 - puts[last] / puts[0]) * 100.0));
+        figures.push(neither(PAGES_CHANGE, (pages[last] / pages[0] - 1.0) * 100.0));
         Ok(figures)
     }
 

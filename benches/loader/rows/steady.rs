@@ -15,7 +15,7 @@ use crate::figure::{self, Figure, higher, lower, neither};
 use crate::grpc::{FILL_BATCH, Filling};
 use crate::load::{self, Lane, Outcome, Phase, Phases};
 use crate::operation::Operation;
-use crate::process::{self, Usage};
+use crate::process::{self, Moment, Usage};
 use crate::server::Server;
 use crate::wire::Side;
 
@@ -51,6 +51,7 @@ pub struct Measured {
     seconds: f64,
     server: (Usage, Usage),
     loader_micros: f64,
+    others_percent: f64,
 }
 
 pub fn put(clients: usize, connections: usize) -> Box<dyn Experiment> {
@@ -103,6 +104,7 @@ pub fn get_amid_puts() -> Box<dyn Experiment> {
             higher("reads/s", reads.count() as f64 / measured.seconds),
             higher("writes/s", writes.count() as f64 / measured.seconds),
             neither(figure::LOADER_CPU, measured.loader_micros / measured.operations()),
+            neither(figure::OTHERS, measured.others_percent),
         ]
     };
     Box::new(Steady { store, make: Box::new(make), report, lanes: Vec::new() })
@@ -163,7 +165,9 @@ impl Experiment for KeepAlive {
 pub fn measure(server: &Server, plan: &Plan, lanes: &[Lane]) -> Result<Measured> {
     let script = |phases: &Phases| {
         thread::sleep(plan.warm_up);
-        let before = (server.usage()?, process::cpu_micros(std::process::id())?);
+        let before = server.usage()?;
+        let moment = Moment::now(&before)?;
+        let before = (before, process::cpu_micros(std::process::id())?, moment);
         phases.enter(Phase::Measure);
         let start = Instant::now();
         thread::sleep(plan.measure);
@@ -174,13 +178,15 @@ pub fn measure(server: &Server, plan: &Plan, lanes: &[Lane]) -> Result<Measured>
     let loader_micros = process::cpu_micros(std::process::id())? - before.1;
     thread::sleep(SETTLE);
     let after = server.usage()?;
+    let others_percent = Moment::now(&after)?.others_percent(&before.2);
     let client = server.client()?;
     for outcome in &outcomes {
         client.verify(&outcome.acknowledged)?;
     }
     // What is left to be written is nobody's burden but this server's.
     rustix::fs::sync();
-    Ok(Measured { outcomes, seconds, server: (before.0, after), loader_micros })
+    let server = (before.0, after);
+    Ok(Measured { outcomes, seconds, server, loader_micros, others_percent })
 }
 
 impl Measured {
@@ -214,6 +220,7 @@ impl Measured {
             lower(figure::WRITTEN, each(before.written_bytes, after.written_bytes)),
             neither(figure::RESIDENT, after.memory.resident / 1e6),
             neither(figure::LOADER_CPU, self.loader_micros / operations),
+            neither(figure::OTHERS, self.others_percent),
         ]
     }
 }

@@ -18,7 +18,7 @@ use crate::figure::{self, Figure, higher, lower, neither};
 use crate::grpc::Filling;
 use crate::histogram::Histogram;
 use crate::message;
-use crate::process;
+use crate::process::{self, Moment};
 use crate::server::Server;
 use crate::wire::{Connection, Event, Side};
 
@@ -52,6 +52,7 @@ impl Experiment for Watch {
         let mut crowd = Crowd::gather(server, self.runs)?;
         crowd.hear(plan.warm_up)?;
         let (before, loader) = (server.usage()?, process::cpu_micros(std::process::id())?);
+        let moment = Moment::now(&before)?;
         crowd.forget();
         let (start, heard) = (Instant::now(), crowd.total);
         crowd.hear(plan.measure)?;
@@ -63,6 +64,7 @@ impl Experiment for Watch {
         let deliveries = (crowd.total - heard) as f64;
         thread::sleep(SETTLE);
         let after = server.usage()?;
+        let others = Moment::now(&after)?.others_percent(&moment);
         let each = |before: f64, after: f64| (after - before) / deliveries;
         Ok(vec![
             higher(figure::RATE, rate),
@@ -71,6 +73,7 @@ impl Experiment for Watch {
             lower(figure::SERVER_CPU, each(before.cpu_micros, after.cpu_micros)),
             neither(figure::RESIDENT, after.memory.resident / 1e6),
             neither(figure::LOADER_CPU, loader / deliveries),
+            neither(figure::OTHERS, others),
         ])
     }
 }

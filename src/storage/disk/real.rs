@@ -73,6 +73,11 @@ impl Disk for RealDisk {
         File::open(dir)?.sync_all()
     }
 
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        let stat = rustix::fs::statvfs(dir)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
     fn exists(&self, path: &Path) -> bool {
         path.exists()
     }

@@ -73,7 +73,7 @@ fn a_defragmented_copy_takes_over() {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let path = directory.0.path().join("db.defrag");
     std::fs::write(&path, "left by a crash").unwrap();
-    let mut copy = Redb::open_empty(&disk, &path, 4 << 20).unwrap();
+    let copy = Redb::open_empty(&disk, &path, 4 << 20).unwrap();
     let mut defrag = Defrag::new();
     let mut next = 40_000;
     while defrag.step(&engine, &copy, 100_000).unwrap() == Progress::More {

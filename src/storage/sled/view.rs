@@ -4,15 +4,17 @@ use std::iter::Peekable;
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::Shared;
 use super::rows::{Raw, head_key};
+use super::versions::Undo;
 use crate::error::Fault;
 use crate::storage::engine::{Found, Table, View, Visit};
 
 /// Rows a scan reads before it looks for what later commits replaced.
 const SCAN_ROWS: usize = 256;
+
+/// A head key and what was read for it.
+type Row = (Vec<u8>, Raw);
 
 pub struct SledView {
     shared: Arc<Shared>,
@@ -26,11 +28,7 @@ impl SledView {
     }
 
     /// Reads rows of the tree from `from` on; says whether it came to the end of the range.
-    fn read_rows(
-        &self,
-        from: Bound<&[u8]>,
-        to: Bound<&[u8]>,
-    ) -> Result<(Vec<(Vec<u8>, Raw)>, bool), Fault> {
+    fn read_rows(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<(Vec<Row>, bool), Fault> {
         let mut rows = Vec::new();
         let mut heads = self.shared.tree.range::<&[u8], _>((from, to));
         while rows.len() < SCAN_ROWS {
@@ -93,12 +91,12 @@ impl View for SledView {
 }
 
 /// Rows of the tree and rows to show in their place, both in key order.
-struct Merge<I: Iterator<Item = (Vec<u8>, Raw)>> {
+struct Merge<I: Iterator<Item = Row>> {
     rows: Peekable<I>,
-    undone: std::collections::BTreeMap<Vec<u8>, Option<Bytes>>,
+    undone: Undo,
 }
 
-impl<I: Iterator<Item = (Vec<u8>, Raw)>> Merge<I> {
+impl<I: Iterator<Item = Row>> Merge<I> {
     fn visit(mut self, table: Table, visit: &mut Visit<'_>) -> Result<ControlFlow<()>, Fault> {
         for (head, old) in std::mem::take(&mut self.undone) {
             while let Some((before, raw)) = self.rows.next_if(|(row, _)| *row < head) {

@@ -20,8 +20,8 @@
 //! Numbers are little-endian.
 //!
 //! Invariants:
-//! - The salt is the crc of the segment's header frame, which is itself salted with zero. It depends
-//!   on everything logged before, so no client can write a value that passes for a frame.
+//! - The salt is the crc of the segment's header frame, which is itself salted with zero. It
+//!   depends on everything logged before, so no client can write a value that passes for a frame.
 //! - `previous` alone makes a frame part of the log. A head that is valid by itself proves that the
 //!   frame was once written, not that it counts.
 

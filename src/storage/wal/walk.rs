@@ -2,9 +2,9 @@
 //!
 //! Invariants:
 //! - A place that cannot be read by the device is a fault, never a torn tail.
-//! - A row of segments without a hole, ending at the newest one, is the log. What lies before a hole
-//!   are removals that did not reach the disk, if a snapshot mark covers the start of the row, and
-//!   otherwise a log with a piece missing.
+//! - A row of segments without a hole, ending at the newest one, is the log. What lies before a
+//!   hole are removals that did not reach the disk, if a snapshot mark covers the start of the row,
+//!   and otherwise a log with a piece missing.
 //! - What is cut off was never durable: see the module's page.
 
 use std::path::{Path, PathBuf};

@@ -177,8 +177,13 @@ func TestQuotaAlarm(t *testing.T) {
 	if len(alarms()) != 1 {
 		t.Fatalf("space alone must not clear the alarm: %v", alarms())
 	}
-	if _, err := client.AlarmDisarm(ctx, &clientv3.AlarmMember{}); err != nil {
-		t.Fatal(err)
+	// etcdctl lists the alarm, and clears all there are.
+	want := fmt.Sprintf("memberID:%d alarm:NOSPACE", list[0].MemberID)
+	for _, command := range []string{"list", "disarm"} {
+		text := strings.Join(strings.Fields(server.Ctl(t, "alarm", command)), " ")
+		if text != want {
+			t.Errorf("etcdctl alarm %s: %q, expected %q", command, text, want)
+		}
 	}
 	if r, err := stub.Alarm(ctx, &pb.AlarmRequest{}); err != nil || len(r.Alarms) != 0 {
 		t.Fatalf("after disarm: %v, %v", r, err)

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -274,15 +276,30 @@ func TempDir(t testing.TB) string {
 	return folder
 }
 
+// Ports below those the kernel gives to outgoing connections: one of these could take the port of
+// a server that is down for a moment. Each is handed out once.
+const (
+	firstPort = 12_000
+	lastPort  = 32_000
+)
+
+var nextPort atomic.Int64
+
+func init() { nextPort.Store(firstPort + rand.Int63n(lastPort-firstPort)) }
+
 // FreeURL is a loopback address nobody listens on right now.
 func FreeURL(t testing.TB) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range lastPort - firstPort {
+		port := firstPort + (nextPort.Add(1)-firstPort)%(lastPort-firstPort)
+		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			defer listener.Close()
+			return "http://" + listener.Addr().String()
+		}
 	}
-	defer listener.Close()
-	return "http://" + listener.Addr().String()
+	t.Fatal("no free port")
+	return ""
 }
 
 // StartCluster runs n members that know each other and waits for all of them.

@@ -75,8 +75,9 @@ fn check(engine: &Redb, states: &[Vec<Rows>], acknowledged: usize, context: &str
 
 /// Requires redb to find its own pages in order.
 fn check_pages(disk: &SimDisk, context: &str) {
-    let file = disk.open(Path::new(PATH)).unwrap();
-    let mut database = database(&file, CACHE_BYTES).unwrap();
+    let seam: Arc<dyn Disk> = Arc::new(disk.clone());
+    let place = Place::new(&seam, Path::new(PATH));
+    let mut database = database(&place, &place.open().unwrap(), CACHE_BYTES).unwrap();
     assert!(database.check_integrity().unwrap(), "{context}: redb finds damage");
 }
 
@@ -90,9 +91,10 @@ fn kind(number: u64, round: u64) -> Crash {
     }
 }
 
-/// `SEED=n` takes other crashes than `n - 1` did; three in a row stop at every operation.
+/// `SEED=n` takes other crashes than `n - 1` did; three in a row stop at every operation. The one
+/// taken by default notices when the mark on a suspect file is taken out.
 fn round() -> u64 {
-    std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0)
+    std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(4)
 }
 
 fn some_of(operations: u64) -> impl Iterator<Item = u64> {
@@ -144,18 +146,20 @@ fn a_failed_operation_loses_nothing_acknowledged() {
     let whole = SimDisk::new(1);
     assert_eq!(run(&whole, &workload), workload.len());
     for number in some_of(whole.operations()) {
-        let disk = SimDisk::new(number);
+        let disk = SimDisk::new(number + 1000 * round());
         disk.fail_at(number);
         let acknowledged = run(&disk, &workload);
         let context = format!("operation {number}");
         let engine = open(&disk).unwrap_or_else(|fault| panic!("{context}: {fault}"));
         let at = check(&engine, &states, acknowledged, &context);
-        let next = workload.get(at).map(|writes| engine.commit(writes).unwrap());
-        let now = at + next.map_or(0, |()| 1);
+        // Some of what is left, so that the power goes at different distances from the failure.
+        let rest = workload[at..].iter().take(1 + number as usize % 3);
+        rest.for_each(|writes| engine.commit(writes).unwrap());
+        let expected = contents(&*engine.view().unwrap());
         disk.crash(Crash::LoseAll);
         drop(engine);
         let engine = open(&disk).unwrap_or_else(|fault| panic!("{context}, power: {fault}"));
-        assert_eq!(check(&engine, &states, now, &context), now);
+        assert!(contents(&*engine.view().unwrap()) == expected, "{context}, power");
         drop(engine);
         check_pages(&disk, &context);
     }

@@ -101,6 +101,51 @@ fn every_crash_point_recovers_what_was_synced() {
     assert!(images > 10_000, "the workload is too small to prove anything: {images} images");
 }
 
+/// Of two unsynced batches the second one reached the disk and the first did not. The first is
+/// written again, byte for byte; the second must not count as what follows it.
+#[test]
+fn what_was_cut_off_never_comes_back() {
+    let mut met = 0;
+    for seed in 0..64 {
+        let disk = SimDisk::new(seed);
+        let mut wal = create(&disk).expect("the disk is well");
+        let entries: Vec<Entry> = (1..=3)
+            .map(|index| Entry {
+                term: 1,
+                index,
+                kind: EntryKind::Normal,
+                // The second ends with a page: writing it again does not clear the third.
+                data: Bytes::from_static(if index == 1 { &[7] } else { &[7; 3000] }),
+            })
+            .collect();
+        let write = |wal: &mut Wal, number: usize| {
+            let entries = std::slice::from_ref(&entries[number]);
+            wal.append(&Batch { entries, ..Batch::default() }).expect("the disk is well");
+        };
+        write(&mut wal, 0);
+        wal.sync().expect("the disk is well");
+        write(&mut wal, 1);
+        write(&mut wal, 2);
+        disk.crash(Crash::Subset(seed));
+        // Twice: the life in between leaves no trace on the disk, only its remains.
+        for _ in 0..2 {
+            let (mut wal, recovered) = open(&disk).expect("a torn tail is cut");
+            if recovered.entries.len() != 1 || !recovered.torn {
+                break;
+            }
+            met += 1;
+            write(&mut wal, 1);
+            let (kept, lost) = (disk.fork(), &disk);
+            kept.crash(Crash::KeepAll);
+            let (_, recovered) = open(&kept).expect("it is whole");
+            assert_eq!(recovered.entries, entries[..2], "seed {seed}: the third came back");
+            write(&mut wal, 2);
+            lost.crash(Crash::Subset(seed * 31 + 7));
+        }
+    }
+    assert!(met > 10, "{met} times only");
+}
+
 /// A life of crashes: the same directory goes through many, and its log never loses anything.
 #[test]
 fn a_log_survives_many_crashes_in_a_row() {
