@@ -1,9 +1,11 @@
 //! Integration tests, one binary.
 //!
+//! - `process`: the binary as a process, its exit codes, signals and log.
 //! - `tidy`: the house rules.
 //! - `scripts`: one test per folder of `tests/scripts/`, goldens recorded from a real etcd; the
 //!   language and the way to record are explained in [`support`].
 
+mod process;
 mod support;
 mod tidy;
 

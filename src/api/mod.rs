@@ -9,6 +9,7 @@
 //!   silence.
 
 mod cluster;
+mod fuzz;
 mod health;
 mod kv;
 mod lease;
@@ -26,6 +27,7 @@ use tonic::{Response, Status};
 use crate::error::Error;
 use crate::machine::Reply;
 
+pub use fuzz::fuzz_request;
 pub use router::Router;
 
 /// A method's result as tonic wants it.
