@@ -22,6 +22,7 @@
 //!   any of its states' main revisions.
 //! - Every node but the root holds at least one key or two children.
 
+pub mod fuzz;
 mod keys;
 mod leaf;
 mod node;
@@ -160,7 +161,6 @@ impl Index {
     }
 
     /// Panics if an invariant of the tree does not hold.
-    #[cfg(test)]
     pub fn check(&self) {
         self.root.check(None, None, true);
     }

@@ -318,7 +318,6 @@ impl Walk<'_> {
     }
 }
 
-#[cfg(test)]
 impl Child {
     /// Panics if an invariant does not hold; returns the height.
     pub fn check(&self, start: Option<&[u8]>, end: Option<&[u8]>, root: bool) -> usize {
