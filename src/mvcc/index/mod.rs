@@ -23,14 +23,14 @@
 //! - Every node but the root holds at least one key or two children.
 
 pub mod fuzz;
-mod keys;
 mod leaf;
 mod node;
+mod page;
 mod undo;
 
 use std::ops::ControlFlow;
 
-pub use keys::KeyParts;
+pub use page::KeyParts;
 pub use undo::{Replaced, Sequence};
 
 use super::revision::Revision;
