@@ -1,97 +1,98 @@
-//! A leaf: packed keys and, beside each, its newest state in 36 bytes.
+//! A leaf: a page of keys and, beside each, its newest state in 36 bytes.
 //!
 //! A leaf is plain bytes without pointers, so copy-on-write costs one copy of a few kilobytes and
 //! no reference counts.
 
 use std::ops::Range;
 
-use super::keys::{Keys, common_len, grow};
+use super::page::{KeyParts, Page, common_len};
 use super::undo::{Sequence, Undo};
 use super::{Facts, Head};
 
 /// Keys per leaf at most.
-pub const LEAF_KEYS: usize = if cfg!(test) { 8 } else { 64 };
-/// Bytes of keys from which a leaf of more than one key is split: keys may be a megabyte long.
-pub const LEAF_BYTES: usize = 16 << 10;
+const LEAF_KEYS: usize = if cfg!(test) { 8 } else { 64 };
+/// Bytes from which a leaf of more than one key is split: keys may be a megabyte long.
+const LEAF_BYTES: usize = 16 << 10;
+/// Main revision, creation revision, version, undo record: 8 bytes each; sub revision and kind: 4.
+const SLOT: usize = 36;
 
-/// A newest state and its undo record, in words so that nothing is lost to alignment.
-#[derive(Clone, Copy, Debug)]
-struct Slot([u32; 9]);
+type Slot = [u8; SLOT];
 
-impl Slot {
-    fn new(head: Head, undo: Sequence) -> Self {
-        let Facts { revision, create_revision, version } = head.facts;
-        let [a, b] = halves(revision.main as u64);
-        let [c, d] = halves(create_revision as u64);
-        let [e, f] = halves(version as u64);
-        let [g, h] = halves(undo);
-        Self([a, b, c, d, e, f, g, h, head.kind_word()])
-    }
-
-    fn head(&self) -> Head {
-        let mut head = Head::from_kind_word(self.0[8]);
-        head.facts.revision.main = self.main();
-        head.facts.create_revision = whole(self.0[2], self.0[3]) as i64;
-        head.facts.version = whole(self.0[4], self.0[5]) as i64;
-        head
-    }
-
-    fn main(&self) -> i64 {
-        whole(self.0[0], self.0[1]) as i64
-    }
-
-    fn undo(&self) -> Sequence {
-        whole(self.0[6], self.0[7])
-    }
-
-    fn is_live(&self) -> bool {
-        self.0[8] >> 31 == 0
-    }
+fn slot(head: Head, undo: Sequence) -> Slot {
+    let Facts { revision, create_revision, version } = head.facts;
+    let mut slot = [0; SLOT];
+    slot[..8].copy_from_slice(&revision.main.to_le_bytes());
+    slot[8..16].copy_from_slice(&create_revision.to_le_bytes());
+    slot[16..24].copy_from_slice(&version.to_le_bytes());
+    slot[24..32].copy_from_slice(&undo.to_le_bytes());
+    slot[32..].copy_from_slice(&head.kind_word().to_le_bytes());
+    slot
 }
 
-fn halves(word: u64) -> [u32; 2] {
-    [word as u32, (word >> 32) as u32]
+fn long(slot: &Slot, at: usize) -> i64 {
+    i64::from_le_bytes(*slot[at..].first_chunk().expect("a slot holds four longs"))
 }
 
-fn whole(low: u32, high: u32) -> u64 {
-    u64::from(high) << 32 | u64::from(low)
+fn kind_word(slot: &Slot) -> u32 {
+    u32::from_le_bytes(*slot.last_chunk().expect("a slot ends with a word"))
 }
 
-/// A leaf of the tree.
-#[derive(Debug, Default)]
-pub struct Leaf {
-    pub keys: Keys,
-    slots: Vec<Slot>,
+fn is_live(slot: &Slot) -> bool {
+    kind_word(slot) >> 31 == 0
 }
+
+/// A leaf of the tree. A clone shares the bytes.
+#[derive(Clone, Debug, Default)]
+pub struct Leaf(Page<SLOT>);
 
 impl Leaf {
     pub fn len(&self) -> usize {
-        self.slots.len()
+        self.0.len()
+    }
+
+    pub fn key(&self, at: usize) -> KeyParts<'_> {
+        self.0.key(at)
+    }
+
+    /// Where `key` is.
+    pub fn find(&self, key: &[u8]) -> Option<usize> {
+        self.0.search(key).ok()
+    }
+
+    /// Where the keys from `start` on and below `end` are.
+    pub fn within(&self, start: Option<&[u8]>, end: Option<&[u8]>) -> Range<usize> {
+        let from = start.map_or(0, |start| self.0.below(start));
+        from..end.map_or(self.len(), |end| self.0.below(end))
     }
 
     /// The newest state at `at` and its undo record.
     pub fn state(&self, at: usize) -> (Head, Sequence) {
-        (self.slots[at].head(), self.slots[at].undo())
+        let slot = self.0.value(at);
+        let mut head = Head::from_kind_word(kind_word(slot));
+        head.facts.revision.main = long(slot, 0);
+        head.facts.create_revision = long(slot, 8);
+        head.facts.version = long(slot, 16);
+        (head, long(slot, 24) as Sequence)
     }
 
     /// Whether the newest state at `at` is live.
     pub fn is_live(&self, at: usize) -> bool {
-        self.slots[at].is_live()
+        is_live(self.0.value(at))
     }
 
     /// How many newest states are live.
     pub fn live(&self) -> u64 {
-        self.slots.iter().filter(|slot| slot.is_live()).count() as u64
+        (0..self.len()).filter(|at| self.is_live(*at)).count() as u64
     }
 
     /// The main revision of the newest of the newest states.
     pub fn newest(&self) -> i64 {
-        self.slots.iter().map(Slot::main).max().unwrap_or(0)
+        (0..self.len()).map(|at| long(self.0.value(at), 0)).max().unwrap_or(0)
     }
 
     /// Gives `key` a newer state; returns the one before and where the key is.
     pub fn put(&mut self, key: &[u8], mut head: Head, undo: &mut Undo) -> (Option<Head>, usize) {
-        match self.keys.search(key) {
+        match self.0.search(key) {
             Ok(at) => {
                 let (before, older) = self.state(at);
                 assert!(
@@ -101,13 +102,11 @@ impl Leaf {
                 if head.tombstone {
                     head.facts = Facts { revision: head.facts.revision, ..before.facts };
                 }
-                self.slots[at] = Slot::new(head, undo.push(head, before, older));
+                self.0.set_value(at, slot(head, undo.push(head, before, older)));
                 (Some(before), at)
             }
             Err(at) => {
-                self.keys.insert(at, key);
-                grow(&mut self.slots, 1);
-                self.slots.insert(at, Slot::new(head, 0));
+                self.0 = self.0.insert(at, key, slot(head, 0));
                 (None, at)
             }
         }
@@ -115,14 +114,13 @@ impl Leaf {
 
     /// Removes a key, if it is here.
     pub fn remove(&mut self, key: &[u8]) {
-        if let Ok(at) = self.keys.search(key) {
-            self.keys.remove(at);
-            self.slots.remove(at);
+        if let Ok(at) = self.0.search(key) {
+            self.0 = self.0.remove(at);
         }
     }
 
     pub fn is_overfull(&self) -> bool {
-        self.len() > LEAF_KEYS || (self.keys.size() > LEAF_BYTES && self.len() > 1)
+        self.len() > LEAF_KEYS || (self.0.size() > LEAF_BYTES && self.len() > 1)
     }
 
     /// Splits in two after a key was put at `put_at`; returns the upper part and the separator.
@@ -137,33 +135,21 @@ impl Leaf {
         } else {
             len / 2
         };
-        let (last, first) = (self.keys.key(middle - 1).to_vec(), self.keys.key(middle).to_vec());
+        let (last, first) = (self.key(middle - 1).to_vec(), self.key(middle).to_vec());
         let separator = first[..=common_len(&last, &first)].to_vec();
-        let upper = self.part(middle..len);
-        *self = self.part(0..middle);
+        let upper = Self(self.0.part(middle..len));
+        self.0 = self.0.part(0..middle);
         (separator, upper)
-    }
-
-    fn part(&self, range: Range<usize>) -> Self {
-        Self { keys: self.keys.part(range.clone()), slots: self.slots[range].to_vec() }
     }
 
     /// Whether this leaf and `upper`, its right neighbour, are better one.
     pub fn may_join(&self, upper: &Self) -> bool {
         self.len() + upper.len() <= LEAF_KEYS * 3 / 4
-            && self.keys.size() + upper.keys.size() <= LEAF_BYTES / 2
+            && self.0.size() + upper.0.size() <= LEAF_BYTES / 2
     }
 
     /// Takes in the keys of `upper`, its right neighbour.
     pub fn join(&mut self, upper: &Self) {
-        self.keys = self.keys.join(&[&upper.keys]);
-        self.slots.extend_from_slice(&upper.slots);
-    }
-
-    /// A copy with room for one more key.
-    pub fn copy(&self, key_len: usize) -> Self {
-        let mut slots = Vec::with_capacity(self.slots.len() + 1);
-        slots.extend_from_slice(&self.slots);
-        Self { keys: self.keys.copy(key_len), slots }
+        self.0 = Page::join(&[(&self.0, 0..self.len()), (&upper.0, 0..upper.len())]);
     }
 }

@@ -22,14 +22,15 @@
 //!   any of its states' main revisions.
 //! - Every node but the root holds at least one key or two children.
 
-mod keys;
+pub mod fuzz;
 mod leaf;
 mod node;
+mod page;
 mod undo;
 
 use std::ops::ControlFlow;
 
-pub use keys::KeyParts;
+pub use page::KeyParts;
 pub use undo::{Replaced, Sequence};
 
 use super::revision::Revision;
@@ -160,7 +161,6 @@ impl Index {
     }
 
     /// Panics if an invariant of the tree does not hold.
-    #[cfg(test)]
     pub fn check(&self) {
         self.root.check(None, None, true);
     }

@@ -3,8 +3,8 @@
 use std::ops::ControlFlow::{self, Break, Continue};
 use std::sync::Arc;
 
-use super::keys::{Keys, grow};
 use super::leaf::Leaf;
+use super::page::Page;
 use super::undo::{Sequence, Undo};
 use super::{Head, Visit};
 
@@ -24,20 +24,20 @@ pub struct Child {
 
 #[derive(Clone, Debug)]
 enum Node {
-    Leaf(Arc<Leaf>),
+    Leaf(Leaf),
     Inner(Arc<Inner>),
 }
 
 impl Default for Node {
     fn default() -> Self {
-        Self::Leaf(Arc::default())
+        Self::Leaf(Leaf::default())
     }
 }
 
 /// Child `i` holds the keys from separator `i - 1` on, below separator `i`.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug)]
 struct Inner {
-    separators: Keys,
+    separators: Page<0>,
     children: Vec<Child>,
 }
 
@@ -51,7 +51,7 @@ struct Put {
 impl Child {
     fn leaf(leaf: Leaf) -> Self {
         let (live, newest) = (leaf.live(), leaf.newest());
-        Self { node: Node::Leaf(Arc::new(leaf)), live, newest }
+        Self { node: Node::Leaf(leaf), live, newest }
     }
 
     fn inner(inner: Inner) -> Self {
@@ -65,7 +65,7 @@ impl Child {
         let mut node = &self.node;
         loop {
             match node {
-                Node::Leaf(leaf) => return leaf.keys.search(key).ok().map(|at| leaf.state(at)),
+                Node::Leaf(leaf) => return leaf.find(key).map(|at| leaf.state(at)),
                 Node::Inner(inner) => node = &inner.children[inner.separators.up_to(key)].node,
             }
         }
@@ -76,7 +76,7 @@ impl Child {
         let put = self.put_below(key, head, undo);
         if let Some((separator, upper)) = put.split {
             let lower = std::mem::take(self);
-            let separators = Keys::single(&separator);
+            let separators = Page::single(&separator, []);
             *self = Self::inner(Inner { separators, children: vec![lower, upper] });
         }
         put.before
@@ -85,13 +85,12 @@ impl Child {
     fn put_below(&mut self, key: &[u8], head: Head, undo: &mut Undo) -> Put {
         let put = match &mut self.node {
             Node::Leaf(leaf) => {
-                let leaf = own(leaf, |leaf| leaf.copy(key.len()));
                 let (before, at) = leaf.put(key, head, undo);
                 let split = leaf.is_overfull().then(|| leaf.split(at));
                 Put { before, split: split.map(|(key, upper)| (key, Self::leaf(upper))) }
             }
             Node::Inner(inner) => {
-                let inner = own(inner, Inner::copy);
+                let inner = own(inner);
                 let at = inner.separators.up_to(key);
                 let put = inner.children[at].put_below(key, head, undo);
                 if let Some((separator, upper)) = put.split {
@@ -122,9 +121,9 @@ impl Child {
 
     fn remove_below(&mut self, key: &[u8]) {
         match &mut self.node {
-            Node::Leaf(leaf) => own(leaf, |leaf| leaf.copy(0)).remove(key),
+            Node::Leaf(leaf) => leaf.remove(key),
             Node::Inner(inner) => {
-                let inner = own(inner, Inner::copy);
+                let inner = own(inner);
                 let at = inner.separators.up_to(key);
                 inner.children[at].remove_below(key);
                 inner.tidy(at);
@@ -155,13 +154,12 @@ impl Child {
     /// Takes in `upper`, the right neighbour behind `separator`.
     fn join(&mut self, separator: &[u8], upper: &Self) {
         match (&mut self.node, &upper.node) {
-            (Node::Leaf(leaf), Node::Leaf(upper)) => {
-                own(leaf, |leaf| leaf.copy(0)).join(upper);
-            }
+            (Node::Leaf(leaf), Node::Leaf(upper)) => leaf.join(upper),
             (Node::Inner(inner), Node::Inner(upper)) => {
-                let inner = own(inner, Inner::copy);
-                inner.separators =
-                    inner.separators.join(&[&Keys::single(separator), &upper.separators]);
+                let inner = own(inner);
+                let (lower, middle) = (&inner.separators, Page::single(separator, []));
+                let pieces = [lower, &middle, &upper.separators].map(|page| (page, 0..page.len()));
+                inner.separators = Page::join(&pieces);
                 inner.children.extend_from_slice(&upper.children);
             }
             (Node::Leaf(_), Node::Inner(_)) | (Node::Inner(_), Node::Leaf(_)) => {
@@ -174,24 +172,19 @@ impl Child {
 }
 
 /// The node to change: itself if nobody shares it, else a copy put in its place.
-fn own<T>(shared: &mut Arc<T>, copy: impl FnOnce(&T) -> T) -> &mut T {
-    if Arc::get_mut(shared).is_none() {
-        *shared = Arc::new(copy(shared));
+fn own(shared: &mut Arc<Inner>) -> &mut Inner {
+    // Nobody holds weak references, and only this owner could hand out another strong one.
+    if Arc::strong_count(shared) > 1 {
+        *shared = Arc::new(Inner::clone(shared));
     }
     Arc::get_mut(shared).expect("a node nobody else has seen is not shared")
 }
 
 impl Inner {
-    fn copy(&self) -> Self {
-        let mut children = Vec::with_capacity(self.children.len() + 1);
-        children.extend_from_slice(&self.children);
-        Self { separators: self.separators.copy(0), children }
-    }
-
     /// Adds the upper part of the split child `at`.
     fn insert(&mut self, at: usize, separator: &[u8], upper: Child) {
-        self.separators.insert(at, separator);
-        grow(&mut self.children, 1);
+        self.separators = self.separators.insert(at, separator, []);
+        self.children.reserve_exact(1);
         self.children.insert(at + 1, upper);
     }
 
@@ -214,7 +207,7 @@ impl Inner {
         if self.children[at].is_empty() {
             self.children.remove(at);
             if !self.children.is_empty() {
-                self.separators.remove(at.saturating_sub(1));
+                self.separators = self.separators.remove(at.saturating_sub(1));
             }
             return;
         }
@@ -226,7 +219,7 @@ impl Inner {
             if self.children[lower].may_join(upper) {
                 let separator = self.separators.key(lower).to_vec();
                 let upper = self.children.remove(lower + 1);
-                self.separators.remove(lower);
+                self.separators = self.separators.remove(lower);
                 self.children[lower].join(&separator, &upper);
                 return;
             }
@@ -247,13 +240,6 @@ impl Inner {
             let end = end.filter(|_| at == last);
             (&self.children[at], start, end)
         })
-    }
-}
-
-impl Leaf {
-    fn within(&self, start: Option<&[u8]>, end: Option<&[u8]>) -> std::ops::Range<usize> {
-        let from = start.map_or(0, |start| self.keys.below(start));
-        from..end.map_or(self.len(), |end| self.keys.below(end))
     }
 }
 
@@ -279,10 +265,10 @@ impl Walk<'_> {
             Node::Leaf(leaf) => {
                 for at in leaf.within(start, end) {
                     let (head, undo) = leaf.state(at);
-                    if let Some(facts) = self.undo.live_at(head, undo, self.at)
-                        && let Break(()) = visit(leaf.keys.key(at), facts)
-                    {
-                        return Break(());
+                    if let Some(facts) = self.undo.live_at(head, undo, self.at) {
+                        if let Break(()) = visit(leaf.key(at), facts) {
+                            return Break(());
+                        }
                     }
                 }
                 Continue(())
@@ -318,17 +304,16 @@ impl Walk<'_> {
     }
 }
 
-#[cfg(test)]
 impl Child {
     /// Panics if an invariant does not hold; returns the height.
     pub fn check(&self, start: Option<&[u8]>, end: Option<&[u8]>, root: bool) -> usize {
         match &self.node {
             Node::Leaf(leaf) => {
                 assert!(root || leaf.len() > 0, "leaves are not empty");
-                assert_eq!((self.live, leaf.keys.len()), (leaf.live(), leaf.len()));
+                assert_eq!(self.live, leaf.live());
                 assert!(self.newest >= leaf.newest(), "newest bounds the leaf");
                 assert_eq!(leaf.within(start, end), 0..leaf.len(), "keys lie within bounds");
-                let keys: Vec<_> = (0..leaf.len()).map(|at| leaf.keys.key(at).to_vec()).collect();
+                let keys: Vec<_> = (0..leaf.len()).map(|at| leaf.key(at).to_vec()).collect();
                 assert!(keys.is_sorted_by(|a, b| a < b), "keys ascend");
                 0
             }
