@@ -27,8 +27,8 @@
 //! # The life of a range
 //!
 //! [`api`] checks it; a linearizable one passes [`node::Handle::read_barrier`]; then [`mvcc`]
-//! answers on the caller's own thread from a published state that nobody can change: keys from the index,
-//! rows as the bytes they were stored in.
+//! answers on the caller's own thread from a published state that nobody can change: keys from the
+//! index, rows as the bytes they were stored in.
 //!
 //! # The life of a watch event
 //!

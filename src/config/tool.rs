@@ -57,7 +57,7 @@ pub struct Restore {
     /// The snapshot.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// The directory to make; <name>.etcd if it is not given.
+    /// The directory to make; NAME.etcd if it is not given.
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Another directory for the write-ahead log alone.

@@ -46,7 +46,6 @@ pub trait Disk: Debug + Send + Sync {
     fn exists(&self, path: &Path) -> bool;
 }
 
-#[expect(clippy::len_without_is_empty, reason = "an empty file is nothing special")]
 /// An open file. Reads and writes are positional; a handle is shared freely.
 #[expect(clippy::len_without_is_empty, reason = "nobody asks; a length can fail")]
 pub trait DiskFile: Debug + Send + Sync {

@@ -53,9 +53,12 @@ fn what_cannot_be_read_exits_with_2_and_the_usage() {
     }
 }
 
+/// Arguments, environment, and what is said of them.
+type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a str);
+
 #[test]
 fn what_cannot_be_done_exits_with_1_and_one_line() {
-    let cases: [(&[&str], &[(&str, &str)], &str); 5] = [
+    let cases: [Case<'_>; 5] = [
         (&["--auto-tls"], &[], "--auto-tls=true is not available"),
         (&["--name=a"], &[("ETCD_NAME", "b")], "conflicting environment variable is shadowed"),
         (&["foo"], &[], "\\\"foo\\\" is not a valid flag"),

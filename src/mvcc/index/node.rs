@@ -265,10 +265,10 @@ impl Walk<'_> {
             Node::Leaf(leaf) => {
                 for at in leaf.within(start, end) {
                     let (head, undo) = leaf.state(at);
-                    if let Some(facts) = self.undo.live_at(head, undo, self.at) {
-                        if let Break(()) = visit(leaf.key(at), facts) {
-                            return Break(());
-                        }
+                    if let Some(facts) = self.undo.live_at(head, undo, self.at)
+                        && let Break(()) = visit(leaf.key(at), facts)
+                    {
+                        return Break(());
                     }
                 }
                 Continue(())
