@@ -10,7 +10,7 @@
 //! - A field `peer_id` is written `peer-id`, as etcd writes it.
 //! - A line goes out in one write per output. A line that cannot be written is dropped: the log
 //!   must not stop the member.
-//! - The levels `panic` and `fatal` name no events of `tracing`; only [`write()`] makes fatal lines.
+//! - The levels `panic` and `fatal` name no events of `tracing`; only [`write()`] makes fatal ones.
 //!
 //! Absent: rotation, and the journal's own protocol; the supervisor does both.
 
