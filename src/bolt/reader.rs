@@ -20,7 +20,7 @@ use bytes::{Bytes, BytesMut};
 use super::error::{Damage, Error};
 use super::format::{
     META_BYTES, Meta, MetaRefusal, PAGE_BYTES, PAGE_BYTES_MAX, PAGE_BYTES_MIN, PAGE_FIRST,
-    PAGE_HEADER_BYTES, PageHeader,
+    PageHeader,
 };
 use super::page::Page;
 use super::rows::TableRows;
@@ -124,7 +124,7 @@ impl<'a> Reader<'a> {
         self.source.read_at(offset, buf).map_err(|source| Error::Io { offset, length, source })
     }
 
-    /// Reads page `id` with its overflow, after `claim` agreed to the pages it occupies.
+    /// Reads page `id` with its overflow, if none of the pages it occupies was `seen` before.
     pub(super) fn load(&self, id: u64, seen: &mut Seen) -> Result<(PageHeader, Bytes), Error> {
         let refuse = |damage| Err(self.damaged(id, damage));
         let high_water = self.meta.high_water;
@@ -244,6 +244,5 @@ fn meta_at(source: &dyn ReadAt, offset: u64) -> Result<Result<Meta, MetaRefusal>
     let mut bytes = [0; META_BYTES];
     let read = source.read_at(offset, &mut bytes);
     read.map_err(|source| Error::Io { offset, length: META_BYTES, source })?;
-    const { assert!(META_BYTES > PAGE_HEADER_BYTES) };
     Ok(Meta::decode(&bytes))
 }

@@ -8,7 +8,7 @@ use super::reader::Reader;
 use super::tree::{Item, Walk};
 use crate::storage::engine::Table;
 
-/// One row of one table.
+/// One row of one table. The slices keep the page they are on in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     pub table: Table,

@@ -121,8 +121,8 @@ impl<S: Source> Writer<S> {
     /// The next piece of the file, at most [`CHUNK_BYTES`] and only the last one shorter; nothing
     /// when the file is complete.
     pub fn next_chunk(&mut self) -> Result<Option<Bytes>, Fault> {
-        if self.buffered() < CHUNK_BYTES {
-            while self.buffered() < BUFFER_BYTES && !matches!(self.phase, Phase::Done) {
+        if self.buffered_bytes() < CHUNK_BYTES {
+            while self.buffered_bytes() < BUFFER_BYTES && !matches!(self.phase, Phase::Done) {
                 self.advance()?;
             }
         }
@@ -136,7 +136,8 @@ impl<S: Source> Writer<S> {
         Ok(Some(chunk))
     }
 
-    fn buffered(&self) -> usize {
+    /// What has been made and not yet taken.
+    pub(super) fn buffered_bytes(&self) -> usize {
         self.out.bytes.as_ref().map_or(0, BytesMut::len)
     }
 

@@ -2,7 +2,7 @@
 //!
 //! The file is checked whole, as etcdutl does, but a damaged one is refused with a sentence where
 //! etcdutl may be killed by a fault in its memory mapping. The hash at the end of the file is not
-//! checked, for status takes any `db` file; `import::Snapshot::open` does that.
+//! checked, for status takes any `db` file; `import::read_snapshot` does that.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -134,11 +134,13 @@ impl Status {
                 format!("{}\n", json.expect("numbers and a string are always JSON"))
             }
             Format::Table => self.table(),
-            Format::Fields => format!(
-                "\"Hash\" : {}\n\"Revision\" : {}\n\"Keys\" : {}\n\
-                 \"Size\" : {}\n\"Version\" : {}\n",
-                self.hash, self.revision, self.total_keys, self.total_size_bytes, self.version
-            ),
+            Format::Fields => {
+                let Self { hash, revision, total_keys, total_size_bytes, version } = self;
+                format!(
+                    "\"Hash\" : {hash}\n\"Revision\" : {revision}\n\"Keys\" : {total_keys}\n\
+                     \"Size\" : {total_size_bytes}\n\"Version\" : {version}\n"
+                )
+            }
         }
     }
 
@@ -189,17 +191,17 @@ fn humanize(bytes: u64) -> String {
 }
 
 /// A version as etcd's semver type prints it after reading `text`; nothing if it cannot.
-fn canonical_version(text: &[u8]) -> Option<String> {
+pub(super) fn canonical_version(text: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(text).ok()?;
     let (text, metadata) = text.split_once('+').unwrap_or((text, ""));
     let (text, pre) = text.split_once('-').unwrap_or((text, ""));
-    let is_identifier = |text: &str| {
-        text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.')
-    };
+    let is_letter = |letter: u8| letter.is_ascii_alphanumeric() || letter == b'-';
+    let is_word = |word: &str| !word.is_empty() && word.bytes().all(is_letter);
+    let is_identifier = |text: &str| text.is_empty() || text.split('.').all(is_word);
     if !is_identifier(metadata) || !is_identifier(pre) {
         return None;
     }
-    let mut numbers = text.splitn(3, '.').map(str::parse::<u64>);
+    let mut numbers = text.splitn(3, '.').map(str::parse::<i64>);
     let mut number = || numbers.next()?.ok();
     let mut out = format!("{}.{}.{}", number()?, number()?, number()?);
     for (mark, part) in [('-', pre), ('+', metadata)] {
