@@ -163,16 +163,19 @@ impl Applier {
         }
         self.parts.machine.store_mut().publish();
         self.dirty = true;
-        if !changes.is_empty() {
+        // After the publication: whoever opens a stream from here on starts with what it shows.
+        if !changes.is_empty() && self.parts.progress.streams.load(Ordering::SeqCst) > 0 {
             // The watch thread is gone only when the node stops.
             let _ = self.parts.watches.send(watches::Input::Changes(changes));
         }
         self.begin_compaction();
-        self.parts.progress.applied.store(last, Ordering::Release);
+        self.parts.progress.applied.store(last, Ordering::SeqCst);
         for (reply, answer) in answers {
             let _ = reply.send(answer);
         }
-        let _ = self.parts.driver.send(Input::Applied(last));
+        if self.parts.progress.awaited.load(Ordering::SeqCst) {
+            let _ = self.parts.driver.send(Input::Applied);
+        }
         let took = started.elapsed();
         self.parts.metrics.apply_seconds.observe(took.as_secs_f64());
         if took > self.parts.warning {

@@ -21,10 +21,10 @@ use tokio::sync::watch;
 
 use super::handle::{Handle, Limits, Shared};
 use super::ids::Ids;
+use super::log_writer::LogWriter;
 use super::progress::Progress;
 use super::{
-    Clock, Node, Stop, applier, checkpointer, compaction, driver, duties, log_writer, records,
-    watches,
+    Clock, Node, Stop, applier, checkpointer, compaction, driver, duties, records, watches,
 };
 use crate::config::{Config, FoundingError};
 use crate::error::Fault;
@@ -267,7 +267,6 @@ fn core(config: &Config, recovered: &mut Recovered, machine: &Machine) -> Result
 /// Both ends of every channel between the threads.
 struct Wires {
     driver: (Sender<driver::Input>, Receiver<driver::Input>),
-    log_writer: (Sender<log_writer::Job>, Receiver<log_writer::Job>),
     applier: (Sender<applier::Job>, Receiver<applier::Job>),
     checkpointer: (Sender<checkpointer::Job>, Receiver<checkpointer::Job>),
     watches: (Sender<watches::Input>, Receiver<watches::Input>),
@@ -279,7 +278,6 @@ impl Wires {
     fn new() -> Self {
         Self {
             driver: crossbeam_channel::bounded(limits::DRIVER_INBOX_MAX),
-            log_writer: crossbeam_channel::unbounded(),
             applier: crossbeam_channel::unbounded(),
             checkpointer: crossbeam_channel::unbounded(),
             watches: crossbeam_channel::unbounded(),
@@ -320,48 +318,34 @@ fn launch(
             ready: wires.ready.1.clone(),
         }),
     };
-    let place = place(&config, &layout, &disk);
-    let mut threads = storage_threads(&handle.shared, &wires, recovered, place);
-    threads.extend(state_threads(&handle, &wires, &config, machine, core));
+    let checkpointer = checkpointer::start(checkpointer::Parts {
+        engine: recovered.engine,
+        place: place(&config, &layout, &disk),
+        reader: handle.shared.reader.clone(),
+        jobs: wires.checkpointer.1.clone(),
+        applier: wires.applier.0.clone(),
+        driver: wires.driver.0.clone(),
+        progress: handle.shared.progress.clone(),
+        metrics: handle.shared.metrics.clone(),
+    });
+    let log = LogWriter::new(
+        recovered.wal,
+        wires.driver.0.clone(),
+        handle.shared.progress.clone(),
+        handle.shared.metrics.clone(),
+    );
+    let mut threads = state_threads(&handle, &wires, &config, machine, core, log);
+    threads.push(checkpointer);
     let stop = Stop {
         duties: wires.duties.0,
         applier: wires.applier.0,
         checkpointer: wires.checkpointer.0,
         driver: wires.driver.0,
-        log_writer: wires.log_writer.0,
         watches: wires.watches.0,
         threads,
         lock,
     };
     Ok(Node { handle, stop })
-}
-
-/// The threads that wait for disks.
-fn storage_threads(
-    shared: &Shared,
-    wires: &Wires,
-    recovered: Recovered,
-    place: Place,
-) -> Vec<JoinHandle<()>> {
-    let log_writer = log_writer::start(log_writer::Parts {
-        wal: recovered.wal,
-        inbox: wires.log_writer.1.clone(),
-        own: wires.log_writer.0.clone(),
-        driver: wires.driver.0.clone(),
-        progress: shared.progress.clone(),
-        metrics: shared.metrics.clone(),
-    });
-    let checkpointer = checkpointer::start(checkpointer::Parts {
-        engine: recovered.engine,
-        place,
-        reader: shared.reader.clone(),
-        jobs: wires.checkpointer.1.clone(),
-        applier: wires.applier.0.clone(),
-        driver: wires.driver.0.clone(),
-        progress: shared.progress.clone(),
-        metrics: shared.metrics.clone(),
-    });
-    vec![log_writer, checkpointer]
 }
 
 /// The threads that own state, and the one that watches the clock.
@@ -371,6 +355,7 @@ fn state_threads(
     config: &Config,
     machine: Machine,
     core: Core,
+    log: LogWriter,
 ) -> Vec<JoinHandle<()>> {
     let shared = &handle.shared;
     // First, so that the hub starts from a state that nothing has been applied to yet.
@@ -405,7 +390,7 @@ fn state_threads(
         tick: config.heartbeat_interval,
         catchup_entries: config.snapshot_catchup_entries,
         inbox: wires.driver.1.clone(),
-        log_writer: wires.log_writer.0.clone(),
+        log,
         applier: wires.applier.0.clone(),
         progress: shared.progress.clone(),
         metrics: shared.metrics.clone(),

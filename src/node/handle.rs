@@ -166,9 +166,17 @@ impl Handle {
         }
     }
 
-    /// Proposes a command and waits for its answer.
+    /// Proposes a command and waits for its answer, but not for ever: a client whose time is up is
+    /// told so, and its command may still take effect, as etcd's may.
     pub async fn propose(&self, command: Command) -> Result<Reply, Error> {
-        self.submit(command).reply.await.unwrap_or(Err(Error::Stopped))
+        let answer = self.submit(command).reply;
+        match tokio::time::timeout(self.shared.limits.request_timeout, answer).await {
+            Ok(answer) => answer.unwrap_or(Err(Error::Stopped)),
+            Err(_) => {
+                self.shared.metrics.proposals_failed.inc();
+                Err(Error::Timeout)
+            }
+        }
     }
 
     /// Proposes a command; the answer may be waited for, or not.
@@ -195,8 +203,7 @@ impl Handle {
         if payload.len() > self.shared.limits.request_bytes_max {
             return Err((Error::RequestTooLarge, reply));
         }
-        let deadline = Instant::now() + self.shared.limits.request_timeout;
-        let proposal = Proposal { payload: payload.into(), request, reply, deadline };
+        let proposal = Proposal { payload: payload.into(), request, reply };
         self.shared.driver.try_send(Input::Propose(proposal)).map_err(|error| {
             let (input, error) = match error {
                 TrySendError::Full(input) => (input, Error::RequestTooManyRequests),
@@ -338,7 +345,8 @@ impl Handle {
     /// Opens a watch stream.
     pub(crate) fn watch(&self) -> super::WatchStream {
         let shared = &self.shared;
-        super::WatchStream::open(&shared.streams, shared.watches.clone(), &shared.limits.watch)
+        let (inbox, progress) = (shared.watches.clone(), shared.progress.clone());
+        super::WatchStream::open(&shared.streams, inbox, progress, &shared.limits.watch)
     }
 
     /// Returns when everything applied before the call is in the engine.

@@ -10,6 +10,11 @@ pub(super) struct Progress {
     pub committed: AtomicU64,
     pub applied: AtomicU64,
     pub pending: AtomicU64,
+    /// Whether the driver wants to be woken when `applied` moves. Set before `applied` is read, and
+    /// read after it is set, both sequentially consistent: one of the two sees the other.
+    pub awaited: AtomicBool,
+    /// Watch streams that are open; while there are none, nobody is told of changes.
+    pub streams: AtomicU64,
     /// Whether applied state may be read as it is: see [`super::Handle::read_barrier`].
     pub read_open: AtomicBool,
     /// Whether the log found no space to grow into.
