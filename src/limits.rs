@@ -65,6 +65,8 @@ pub const LEASE_EXPIRIES_PER_SECOND_MAX: usize = 750;
 /// Checkpoints in one proposal; the others go into the next.
 pub const LEASE_CHECKPOINTS_MAX: usize = 1000;
 /// Memory the state engine may use for pages it has read.
-pub const ENGINE_CACHE_BYTES: usize = 64 * 1024 * 1024;
+pub const ENGINE_CACHE_BYTES: usize = 32 * 1024 * 1024;
+/// Memory for rows that were read; the ones asked for least make room for others.
+pub const ROW_CACHE_BYTES: u64 = 32 * 1024 * 1024;
 /// Free space on the state's disk below which no checkpoint is begun and NOSPACE is raised.
 pub const DISK_RESERVE_BYTES: u64 = 16 * 1024 * 1024;

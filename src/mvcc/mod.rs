@@ -1,6 +1,7 @@
 //! The multi-version store of keys.
 
 pub mod buffer;
+mod cache;
 mod compact;
 pub mod fuzz;
 mod hash;

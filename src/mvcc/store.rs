@@ -58,7 +58,7 @@ impl Store {
         let loaded = Loaded::from(&*engine.view()?)?;
         // The order matters to readers: whoever finds the buffer empty must find the new engine.
         self.shared.rows.replace_engine(engine);
-        self.shared.rows.buffer.clear();
+        self.shared.rows.clear();
         self.shared.published.store(Arc::new(loaded.published()));
         *self = loaded.into_store(Arc::clone(&self.shared));
         Ok(())
