@@ -6,6 +6,7 @@ mod compact;
 pub mod fuzz;
 mod hash;
 mod history;
+mod image;
 pub mod index;
 pub mod model;
 mod pages;
@@ -23,6 +24,7 @@ mod tests;
 
 pub use compact::Step;
 pub use hash::{HashJob, HashKv};
+pub use image::Image;
 pub use index::Facts;
 pub use pages::Pages;
 pub use reader::{Reader, View};

@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use super::checkpointer;
 use super::driver::Input;
 use super::progress::Progress;
-use super::{compaction, fatal, watches};
+use super::{compaction, fatal, images, watches};
 use crate::error::{Error, Fault};
 use crate::lease::Deadlines;
 use crate::limits;
@@ -69,6 +69,7 @@ pub(super) struct Parts {
     pub warning: Duration,
     pub clock: super::Clock,
     pub compaction: compaction::Pace,
+    pub images: images::Pace,
 }
 
 /// Starts the thread. It ends on [`Job::Stop`], after a last checkpoint.
@@ -112,7 +113,9 @@ impl Applier {
                 Ok(job) => self.take(job)?,
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            self.compaction.step(&mut self.parts.machine);
+            if self.compaction.step(&mut self.parts.machine) {
+                self.parts.images.compacted();
+            }
             self.maybe_checkpoint();
         }
     }
@@ -270,13 +273,13 @@ impl Applier {
             && (self.last_checkpoint.elapsed() >= limits::CHECKPOINT_INTERVAL
                 || self.parts.reader.buffered_bytes() >= limits::CHECKPOINT_BYTES);
         if due || !self.flushes.is_empty() {
-            self.checkpoint();
+            self.checkpoint(false);
         }
     }
 
-    fn checkpoint(&mut self) {
-        let machine = &mut self.parts.machine;
-        let checkpoint = machine.take_checkpoint();
+    fn checkpoint(&mut self, last: bool) {
+        let with_image = self.parts.images.take(&self.parts.reader, last);
+        let checkpoint = self.parts.machine.take_checkpoint(with_image);
         let _ = self.parts.checkpointer.send(checkpointer::Job::Commit(checkpoint));
         self.in_flight = Some(std::mem::take(&mut self.flushes));
         self.dirty = false;
@@ -285,9 +288,12 @@ impl Applier {
 
     /// The last checkpoint before the thread ends, so that a restart has nothing to replay.
     fn finish(&mut self) -> Result<(), Fault> {
-        while self.in_flight.is_some() || self.dirty {
+        // One more in any case, for the image that comes with it.
+        let mut last = false;
+        while self.in_flight.is_some() || self.dirty || !last {
             if self.in_flight.is_none() {
-                self.checkpoint();
+                last = true;
+                self.checkpoint(last);
             }
             match self.parts.jobs.recv() {
                 Ok(Job::Checkpointed) => self.take(Job::Checkpointed)?,

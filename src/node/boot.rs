@@ -24,7 +24,7 @@ use super::ids::Ids;
 use super::log_writer::LogWriter;
 use super::progress::Progress;
 use super::{
-    Clock, Node, Stop, applier, checkpointer, compaction, driver, duties, records, watches,
+    Clock, Node, Stop, applier, checkpointer, compaction, driver, duties, images, records, watches,
 };
 use crate::config::{Config, FoundingError};
 use crate::error::Fault;
@@ -296,7 +296,11 @@ fn launch(
 ) -> Result<Node, BootError> {
     let member_id = recovered.member_id;
     let settings = Settings { member_id, quota_bytes: config.quota_bytes() };
-    let machine = Machine::open(recovered.engine.clone(), settings)?;
+    let place = place(&config, &layout, &disk);
+    let image = images::read(&place);
+    let image_bytes = Arc::new(AtomicU64::new(0));
+    let images = images::Pace::new(image.is_some(), image_bytes.clone());
+    let machine = Machine::open(recovered.engine.clone(), settings, image)?;
     let core = core(&config, &mut recovered, &machine)?;
     let wires = Wires::new();
     let handle = Handle {
@@ -320,13 +324,14 @@ fn launch(
     };
     let checkpointer = checkpointer::start(checkpointer::Parts {
         engine: recovered.engine,
-        place: place(&config, &layout, &disk),
+        place,
         reader: handle.shared.reader.clone(),
         jobs: wires.checkpointer.1.clone(),
         applier: wires.applier.0.clone(),
         driver: wires.driver.0.clone(),
         progress: handle.shared.progress.clone(),
         metrics: handle.shared.metrics.clone(),
+        images: images::Writer::new(image_bytes),
     });
     let log = LogWriter::new(
         recovered.wal,
@@ -334,7 +339,7 @@ fn launch(
         handle.shared.progress.clone(),
         handle.shared.metrics.clone(),
     );
-    let mut threads = state_threads(&handle, &wires, &config, machine, core, log);
+    let mut threads = state_threads(&handle, &wires, &config, (machine, images), core, log);
     threads.push(checkpointer);
     let stop = Stop {
         duties: wires.duties.0,
@@ -353,7 +358,7 @@ fn state_threads(
     handle: &Handle,
     wires: &Wires,
     config: &Config,
-    machine: Machine,
+    (machine, images): (Machine, images::Pace),
     core: Core,
     log: LogWriter,
 ) -> Vec<JoinHandle<()>> {
@@ -383,6 +388,7 @@ fn state_threads(
             rows_per_step: config.compaction_batch_limit,
             pause: config.compaction_sleep_interval,
         },
+        images,
     });
     let driver = driver::start(driver::Parts {
         core,

@@ -8,6 +8,7 @@
 //! | driver | the raft core, the write-ahead log | proposals, ticks, completions, syncs |
 //! | applier | the state machine | committed entries |
 //! | checkpointer | the right to commit to the engine | applied rows |
+//! | index-image, log-reserve | nothing; they come and go | the disk |
 //! | watch, watch-history | the watch hub; nothing | changes and requests; catch-up jobs |
 //! | duties | nothing | time |
 //!
@@ -22,6 +23,7 @@ mod driver;
 mod duties;
 mod handle;
 mod ids;
+mod images;
 mod log_writer;
 mod progress;
 mod records;

@@ -4,6 +4,7 @@
 //! state/current    the generation in use, one number
 //! state/7/         the engine's files of generation 7
 //! state/8/         a copy under way; it counts once `current` says so
+//! state/index      an image of the index, of whatever generation: their rows are the same
 //! ```
 //!
 //! - `current` is replaced by a rename, so a crash leaves one generation or the other.
@@ -119,6 +120,11 @@ impl Place {
                          else restore this member from a snapshot.",
             }
         })
+    }
+
+    /// Where the image of the index is. It may be absent, old or damaged: see `mvcc::Image`.
+    pub fn image_path(&self) -> PathBuf {
+        self.dir.join("index")
     }
 
     /// Bytes that files of the engine may still grow by.

@@ -53,7 +53,7 @@ pub fn verify(data_dir: &Path, wal_dir: Option<&Path>) -> Result<Verified> {
     }
     let place = Place { disk, dir: layout.state, kind, cache_bytes: limits::ENGINE_CACHE_BYTES };
     let settings = Settings { member_id: log.identity.member_id, quota_bytes: None };
-    let machine = Machine::open(place.open()?, settings)?;
+    let machine = Machine::open(place.open()?, settings, None)?;
     let applied = machine.applied().index;
     if applied + 1 < log.first_index || applied > log.last_index {
         bail!(
