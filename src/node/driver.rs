@@ -169,6 +169,17 @@ impl Driver {
         self.parts.log.tidy()
     }
 
+    /// How many entries the state machine no longer needs are kept for followers that lag. One stays
+    /// in any case: recovery takes the term of the log's beginning from it.
+    fn entries_to_keep(&self) -> u64 {
+        if self.is_alone() { 1 } else { self.parts.catchup_entries.max(1) }
+    }
+
+    fn is_alone(&self) -> bool {
+        let conf = self.parts.core.conf_state();
+        conf.voters == [self.parts.member_id] && conf.learners.is_empty()
+    }
+
     /// A sole voter need not wait for an election timeout: it leads as soon as it may.
     fn stand_alone(&mut self) {
         if self.parts.core.conf_state().voters == [self.parts.member_id] {
@@ -188,7 +199,9 @@ impl Driver {
                 let _ = reply.send(applied.conf_state);
             }
             Input::Checkpointed(applied) => {
-                let keep = applied.index.saturating_sub(self.parts.catchup_entries);
+                // What is in the engine was applied; raft must know before its log ends there.
+                self.catch_up();
+                let keep = applied.index.saturating_sub(self.entries_to_keep());
                 self.parts.core.compact(keep);
                 self.parts.log.release(applied, keep)?;
             }
