@@ -10,9 +10,9 @@
 
 mod bounds;
 mod elements;
-mod files;
+pub(crate) mod files;
 mod freelists;
-mod golden;
+pub(crate) mod golden;
 mod metas;
 mod noise;
 mod round_trip;

@@ -6,7 +6,7 @@ use std::io;
 use std::ops::Bound;
 
 use crate::bolt::format::{
-    BUCKET_HEADER_BYTES, ELEMENT_BYTES, FLAG_BRANCH, FLAG_BUCKET, Meta, PAGE_BYTES,
+    BUCKET_HEADER_BYTES, ELEMENT_BYTES, FLAG_BRANCH, FLAG_BUCKET, FLAG_LEAF, Meta, PAGE_BYTES,
     PAGE_HEADER_BYTES, PageHeader, u32_at, u64_at,
 };
 use crate::bolt::{Error, Item, ReadAt, Reader, Report, Source, Writer};
@@ -154,14 +154,23 @@ impl Image {
         u64_at(&self.bytes, at).expect("it is in the file")
     }
 
-    pub fn header(&self, page: u64) -> PageHeader {
+    pub(in crate::bolt) fn header(&self, page: u64) -> PageHeader {
         PageHeader::decode(&self.bytes[Self::at(page)..]).expect("a page has a header")
     }
 
-    pub fn change_header(&mut self, page: u64, change: impl FnOnce(&mut PageHeader)) {
+    pub(in crate::bolt) fn change_header(
+        &mut self,
+        page: u64,
+        change: impl FnOnce(&mut PageHeader),
+    ) {
         let mut header = self.header(page);
         change(&mut header);
         self.put(Self::at(page), &header.encode());
+    }
+
+    /// Makes a page one of no kind.
+    pub fn ruin(&mut self, page: u64) {
+        self.change_header(page, |header| header.flags = 0);
     }
 
     pub fn meta(&self) -> Meta {
@@ -267,6 +276,11 @@ impl Image {
         id
     }
 
+    /// Appends an empty leaf that nothing points to.
+    pub fn append_leaf(&mut self) -> u64 {
+        self.append(FLAG_LEAF, &[])
+    }
+
     /// Appends a leaf that is the bucket of buckets, and makes it that.
     pub fn append_buckets(&mut self, buckets: &[(&str, u64)]) {
         let header = |root: u64| [root.to_le_bytes(), [0; 8]].concat();
@@ -276,7 +290,7 @@ impl Image {
         let elements: Vec<Made<'_>> = rows
             .map(|((name, _), value)| (u64::from(FLAG_BUCKET), name.as_bytes(), &value[..]))
             .collect();
-        let root = self.append(crate::bolt::format::FLAG_LEAF, &elements);
+        let root = self.append(FLAG_LEAF, &elements);
         self.change_meta(|meta| meta.root = root);
     }
 

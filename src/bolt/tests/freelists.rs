@@ -11,7 +11,7 @@ fn entry(index: usize) -> usize {
 /// The sample with five pages nobody uses behind it, and what its freelist says.
 fn listing(entries: impl FnOnce(&[u64]) -> Vec<u64>) -> Image {
     let mut image = sample();
-    let free: Vec<u64> = (0..5).map(|_| image.append(FLAG_LEAF, &[])).collect();
+    let free: Vec<u64> = (0..5).map(|_| image.append_leaf()).collect();
     let entries = entries(&free);
     image.change_header(PAGE_FIRST, |header| header.count = entries.len() as u16);
     for (index, id) in entries.iter().enumerate() {
@@ -39,7 +39,7 @@ fn pages_that_are_free_are_counted() {
 #[test]
 fn a_freelist_may_be_longer_than_a_page() {
     let mut image = sample();
-    let free: Vec<u64> = (0..600).map(|_| image.append(FLAG_LEAF, &[])).collect();
+    let free: Vec<u64> = (0..600).map(|_| image.append_leaf()).collect();
     let list = image.append(FLAG_LEAF, &[(0, b"k", &[0; 5000])]);
     image.change_header(list, |header| (header.flags, header.count) = (FLAG_FREELIST, 601));
     image.put_u64(Image::at(list) + 16, PAGE_FIRST);
@@ -64,7 +64,7 @@ fn pages_that_are_both_or_neither() {
     assert_eq!(listing(|free| vec![free[0], free[1], free[3], free[4]]).refusal(), said);
     // A page that nobody points to any more.
     let mut image = sample();
-    let (old, new) = (image.root("meta"), image.append(FLAG_LEAF, &[]));
+    let (old, new) = (image.root("meta"), image.append_leaf());
     image.put_u64(image.bucket_at("meta"), new);
     assert_eq!(image.refusal(), format!("page {old}: is neither in use nor in the freelist"));
     // The list on a page of a tree, which is left as it was.

@@ -3,7 +3,7 @@
 //! `tests/fixtures/bolt/README.md` says what they are and how they were made.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
@@ -15,29 +15,32 @@ use crate::storage::engine::Table;
 /// Every file there is.
 pub const NAMES: [&str; 3] = ["tables", "tree", "small"];
 
-fn fixture(name: &str) -> Vec<u8> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/bolt");
-    std::fs::read(folder.join(name)).expect("the fixtures are part of the project")
+/// The path of a fixture.
+pub fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/bolt").join(name)
+}
+
+/// What was recorded of a file.
+pub fn recorded(name: &str) -> String {
+    std::fs::read_to_string(path(name)).expect("the fixtures are part of the project")
 }
 
 pub fn file(name: &str) -> Vec<u8> {
-    fixture(&format!("{name}.db"))
+    std::fs::read(path(&format!("{name}.db"))).expect("the fixtures are part of the project")
 }
 
 /// Of a longer value the listing has the hash.
 const VALUE_BYTES_MAX: usize = 256;
 
-/// What is in a file, in the form of the recorded listings.
-fn listing(file: &[u8]) -> String {
-    let (tables, report) = read(file).expect("it is sound");
-    let pages = Reader::open(&file).expect("it was read").meta().high_water;
-    let mut out = format!("pages {pages}, free {}\n", report.free_pages);
+/// Tables and rows in the form of the recorded listings.
+pub fn listing(tables: &Tables) -> String {
+    let mut out = String::new();
     for (name, rows) in tables {
         out += &format!("{}\n", name.escape_ascii());
         for (key, value) in rows {
             let text = match value.len() {
                 0..=VALUE_BYTES_MAX => value.escape_ascii().to_string(),
-                size => format!("{size} bytes, {:x}", Sha256::digest(&value)),
+                size => format!("{size} bytes, {:x}", Sha256::digest(value)),
             };
             writeln!(out, "\t{}\t{text}", key.escape_ascii()).expect("a string takes it");
         }
@@ -45,11 +48,17 @@ fn listing(file: &[u8]) -> String {
     out
 }
 
+/// What is in a file, in the form of the recorded listings.
+fn contents(file: &[u8]) -> String {
+    let (tables, report) = read(file).expect("it is sound");
+    let pages = Reader::open(&file).expect("it was read").meta().high_water;
+    format!("pages {pages}, free {}\n{}", report.free_pages, listing(&tables))
+}
+
 #[test]
 fn files_hold_what_bbolt_reads_in_them() {
     for name in NAMES {
-        let recorded = String::from_utf8(fixture(&format!("{name}.rows"))).expect("it is text");
-        assert_eq!(listing(&file(name)), recorded, "{name}");
+        assert_eq!(contents(&file(name)), recorded(&format!("{name}.rows")), "{name}");
     }
 }
 
@@ -112,11 +121,11 @@ fn one_meta_is_enough_for_pages_of_any_size() {
     for name in NAMES {
         let good = file(name);
         let page_bytes = Reader::open(&&good[..]).expect("it is sound").meta().page_bytes as usize;
-        let expected = listing(&good);
+        let expected = contents(&good);
         for page in 0..2 {
             let mut file = good.clone();
             file[page * page_bytes..][..META_BYTES].fill(0xff);
-            assert_eq!(listing(&file), expected, "{name} without meta {page}");
+            assert_eq!(contents(&file), expected, "{name} without meta {page}");
         }
     }
 }

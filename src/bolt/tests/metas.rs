@@ -176,7 +176,7 @@ fn each_refusal_has_a_place_and_an_advice() {
     let path = std::path::Path::new("snapshot.db");
     let mut damaged = sample();
     let leaf = damaged.root("lease");
-    damaged.change_header(leaf, |header| header.flags = 0);
+    damaged.ruin(leaf);
     let error = read(&damaged.bytes).expect_err("it is damaged");
     assert_eq!(error.offset(), Image::at(leaf) as u64);
     let fault = error.into_fault(path).to_string();

@@ -146,7 +146,7 @@ fn pages_of_the_wrong_kind() {
         }),
         ("a page of no kind", |image| {
             let (_, leaf, _) = places(image);
-            image.change_header(leaf, |header| header.flags = 0);
+            image.ruin(leaf);
             (leaf, "has unexpected flags 0x0".into())
         }),
         ("a branch without children", |image| {
