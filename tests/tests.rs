@@ -1,11 +1,13 @@
 //! Integration tests, one binary.
 //!
 //! - `process`: the binary as a process, its exit codes, signals and log.
+//! - `snapshots`: the tools on a snapshot or a directory, and members that start on what they made.
 //! - `tidy`: the house rules.
 //! - `scripts`: one test per folder of `tests/scripts/`, goldens recorded from a real etcd; the
 //!   language and the way to record are explained in [`support`].
 
 mod process;
+mod snapshots;
 mod support;
 mod tidy;
 
