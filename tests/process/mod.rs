@@ -2,7 +2,7 @@
 //!
 //! What flags mean is tested where they are read, in `src/config`; here is what only a process has.
 
-mod member;
+pub mod member;
 
 use std::os::unix::net::UnixDatagram;
 
