@@ -43,6 +43,7 @@ pub(super) struct Hands {
 
 struct Hand {
     connections: Arc<AtomicUsize>,
+    /// Holds what has a seat, and seats are counted.
     inbox: mpsc::UnboundedSender<Accepted>,
 }
 
