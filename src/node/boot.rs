@@ -34,13 +34,16 @@ use crate::machine::{Applied, Machine, Settings};
 use crate::members::{Member, Members};
 use crate::metrics::Metrics;
 use crate::raft::{self, Boot, Boundary, Core, conf};
-use crate::storage::disk::{Disk, RealDisk};
+use crate::storage::disk::{Disk, RealDisk, Unsynced};
 use crate::storage::engine::{Engine, Table, Write};
 use crate::storage::keys;
 use crate::storage::layout::{Found, Layout, LayoutError};
 use crate::storage::state::Place;
 use crate::storage::wal::{self, Wal};
 use crate::version;
+
+#[cfg(test)]
+mod tests;
 
 /// Why a node does not boot. The text is for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +103,7 @@ struct Recovered {
 
 pub(super) fn start(config: Config) -> Result<Node, BootError> {
     let data_dir = config.data_dir();
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let disk = disk(&config);
     let create = disk.create_dir(&data_dir);
     create.map_err(|source| BootError::Directory { path: data_dir.clone(), source })?;
     let lock = DirectoryLock::take(&data_dir)?;
@@ -115,6 +118,18 @@ pub(super) fn start(config: Config) -> Result<Node, BootError> {
         Found::Member { .. } => recover(&config, &layout, &disk)?,
     };
     launch(config, layout, disk, recovered, lock)
+}
+
+/// The disk a member lives on, which is waited for unless somebody said not to.
+fn disk(config: &Config) -> Arc<dyn Disk> {
+    if !config.unsafe_no_fsync {
+        return Arc::new(RealDisk);
+    }
+    tracing::warn!(
+        "--unsafe-no-fsync: nothing waits for the disk. Writes that were acknowledged are lost if \
+         this machine loses power or crashes, and its data may not be readable afterwards"
+    );
+    Arc::new(Unsynced(Arc::new(RealDisk)))
 }
 
 /// Founds a one-member cluster in an empty directory.

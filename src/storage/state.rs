@@ -146,7 +146,10 @@ impl Place {
         self.create_dir(&dir)?;
         Ok(match self.kind {
             Kind::Redb => Arc::new(Redb::open(&self.disk, &dir.join("redb"), self.cache_bytes)?),
-            Kind::Sled => Arc::new(Sled::open(&dir.join("sled"), self.cache_bytes as u64)?),
+            Kind::Sled => {
+                let sled = Sled::open(&dir.join("sled"), self.cache_bytes as u64)?;
+                Arc::new(if self.disk.syncs() { sled } else { sled.unsynced() })
+            }
         })
     }
 }

@@ -70,7 +70,7 @@ pub fn restore(file: &Path, options: Options, config: &Config) -> Result<Restore
     batch.commit()?;
     // Rows that a start would refuse are better refused while the old cluster may still be there.
     let settings = Settings { member_id: founding.member.id, quota_bytes: None };
-    Machine::open(founding.engine.clone(), settings)?;
+    Machine::open(founding.engine.clone(), settings, None)?;
     let restored =
         Restored { rows, member_id: founding.member.id, cluster_id: founding.cluster_id };
     founding.complete()?;

@@ -203,3 +203,31 @@ fn the_same_seed_has_the_same_outcome() {
     };
     assert_eq!(outcome(), outcome());
 }
+
+#[test]
+fn an_unsynced_disk_does_everything_but_sync() {
+    let (plain, dir) = sim();
+    let below = SimDisk::new(1);
+    let unsynced = Unsynced(Arc::new(below.clone()));
+    unsynced.create_dir(&dir).expect("nothing fails yet");
+    let (mut left, mut right) = (Seed::new(9), Seed::new(9));
+    for step in 0..300 {
+        let expected = act(&plain, &dir, &mut left);
+        assert_eq!(act(&unsynced, &dir, &mut right), expected, "step {step}");
+    }
+
+    let path = dir.join("f");
+    let survives = |disk: &dyn Disk, below: &SimDisk| {
+        let file = disk.create(&path).expect("it is new");
+        file.write_at(0, &[1; 512]).expect("there is space");
+        file.sync().expect("nothing fails");
+        file.settle().expect("nothing fails");
+        disk.sync_dir(&dir).expect("nothing fails");
+        let mut bytes = [0; 512];
+        file.read_at(0, &mut bytes).expect("it was written");
+        below.crash(Crash::LoseAll);
+        (bytes == [1; 512], disk.syncs(), below.exists(&path))
+    };
+    assert_eq!(survives(&plain, &plain), (true, true, true));
+    assert_eq!(survives(&unsynced, &below), (true, false, false));
+}
