@@ -85,7 +85,6 @@ impl LogWriter {
         super::records::mark(&mut self.wal, applied)?;
         self.release = Some(keep);
         self.marked = false;
-        self.order();
         Ok(())
     }
 
@@ -96,6 +95,8 @@ impl LogWriter {
         {
             self.marked = false;
             self.wal.release(index)?;
+            // Only now: a segment just let go may be the reserve, and need not be filled again.
+            self.order();
         }
         Ok(())
     }
