@@ -80,7 +80,7 @@ impl Image {
 
     /// Reads an image.
     pub fn read(file: &mut Reader) -> Result<Self, Fault> {
-        let Some((HEAD, mut head)) = file.next()? else {
+        let Some((HEAD, mut head)) = file.next_block()? else {
             return Err(file.damage("it has no head"));
         };
         let parsed = take_head(&mut head).filter(|_| head.is_empty());
@@ -89,7 +89,7 @@ impl Image {
         };
         let mut builder = Builder::default();
         let mut tombstones = VecDeque::new();
-        while let Some((kind, payload)) = file.next()? {
+        while let Some((kind, payload)) = file.next_block()? {
             let taken = match kind {
                 LEAF => builder.leaf(payload),
                 CHUNK => builder.chunk(payload),

@@ -280,7 +280,7 @@ impl Applier {
     fn checkpoint(&mut self, last: bool) {
         let with_image = self.parts.images.take(&self.parts.reader, last);
         let checkpoint = self.parts.machine.take_checkpoint(with_image);
-        let _ = self.parts.checkpointer.send(checkpointer::Job::Commit(checkpoint));
+        let _ = self.parts.checkpointer.send(checkpointer::Job::Commit(Box::new(checkpoint)));
         self.in_flight = Some(std::mem::take(&mut self.flushes));
         self.dirty = false;
         self.last_checkpoint = Instant::now();

@@ -35,7 +35,7 @@ const SPACE_POLL: Duration = Duration::from_millis(200);
 
 /// What the checkpointer can be told.
 pub(super) enum Job {
-    Commit(Checkpoint),
+    Commit(Box<Checkpoint>),
     /// Rewrite the engine's files; the reply comes when the fresh ones are in use.
     Defragment(oneshot::Sender<()>),
     Stop,
@@ -102,7 +102,7 @@ impl Checkpointer {
                 }
             };
             match job {
-                Job::Commit(checkpoint) => self.commit(checkpoint)?,
+                Job::Commit(checkpoint) => self.commit(*checkpoint)?,
                 Job::Defragment(reply) => self.defragment(reply)?,
                 Job::Stop => {
                     self.parts.images.wait();

@@ -169,8 +169,8 @@ impl Driver {
         self.parts.log.tidy()
     }
 
-    /// How many entries the state machine no longer needs are kept for followers that lag. One stays
-    /// in any case: recovery takes the term of the log's beginning from it.
+    /// How many entries the state machine no longer needs are kept for followers that lag. One
+    /// stays in any case: recovery takes the term of the log's beginning from it.
     fn entries_to_keep(&self) -> u64 {
         if self.is_alone() { 1 } else { self.parts.catchup_entries.max(1) }
     }

@@ -31,6 +31,9 @@ use crate::storage::engine;
 /// How often a renewal of an expired lease looks whether its revocation was applied.
 const EXPIRING_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long to wait for the engine before asking whether it waits for space.
+const FLUSH_PATIENCE: Duration = Duration::from_millis(500);
+
 /// What requests are measured against.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -349,11 +352,18 @@ impl Handle {
         super::WatchStream::open(&shared.streams, inbox, progress, &shared.limits.watch)
     }
 
-    /// Returns when everything applied before the call is in the engine.
+    /// Returns when everything applied before the call is in the engine; refused while the engine
+    /// waits for space, which may be for long.
     pub async fn flush(&self) -> Result<(), Error> {
-        let (reply, flushed) = oneshot::channel();
+        let (reply, mut flushed) = oneshot::channel();
         let _ = self.shared.applier.send(Job::Flush(reply));
-        flushed.await.map_err(|_| Error::Stopped)
+        loop {
+            match tokio::time::timeout(FLUSH_PATIENCE, &mut flushed).await {
+                Ok(flushed) => return flushed.map_err(|_| Error::Stopped),
+                Err(_) if self.shared.progress.is_state_disk_full() => return Err(Error::NoSpace),
+                Err(_) => {}
+            }
+        }
     }
 
     /// A view of the engine with everything applied before the call.

@@ -38,7 +38,12 @@ pub struct Standing {
 impl Progress {
     /// Whether nothing that grows the state should be taken.
     pub fn is_disk_full(&self) -> bool {
-        self.disk_full.load(Ordering::Acquire) || self.state_disk_full.load(Ordering::Acquire)
+        self.disk_full.load(Ordering::Acquire) || self.is_state_disk_full()
+    }
+
+    /// Whether the state engine waits for space.
+    pub fn is_state_disk_full(&self) -> bool {
+        self.state_disk_full.load(Ordering::Acquire)
     }
 
     /// The numbers now. Applied is read first, so that it never exceeds committed.

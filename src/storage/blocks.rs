@@ -143,7 +143,7 @@ impl Reader {
     }
 
     /// The next block's kind and payload; `None` behind the last.
-    pub fn next(&mut self) -> Result<Option<(u8, &[u8])>, Fault> {
+    pub fn next_block(&mut self) -> Result<Option<(u8, &[u8])>, Fault> {
         let head = self.take(HEAD_BYTES)?;
         let word = |at: usize| head[at..].first_chunk().map_or(0, |word| u32::from_le_bytes(*word));
         let (length, crc, kind) = (word(0) as usize, word(4), head[8]);

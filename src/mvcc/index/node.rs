@@ -88,7 +88,7 @@ impl Child {
         row.pop().map_or_else(Self::default, |(_, root)| root)
     }
 
-    /// One node above neighbours, each behind its separator; the first one's separator is the node's.
+    /// One node above neighbours, each behind its separator; the first one's is the node's.
     fn group(members: impl Iterator<Item = (Vec<u8>, Self)>) -> (Vec<u8>, Self) {
         let (mut separators, mut children, mut front) = (Page::default(), Vec::new(), Vec::new());
         for (separator, child) in members {

@@ -28,7 +28,7 @@ fn write(disk: &Arc<dyn Disk>, blocks: &[(u8, Vec<u8>)]) {
 fn read(disk: &Arc<dyn Disk>) -> Result<Vec<(u8, Vec<u8>)>, Fault> {
     let mut reader = Reader::open(&**disk, Path::new(PATH))?.expect("there is a file");
     let mut blocks = Vec::new();
-    while let Some((kind, payload)) = reader.next()? {
+    while let Some((kind, payload)) = reader.next_block()? {
         blocks.push((kind, payload.to_vec()));
     }
     Ok(blocks)
