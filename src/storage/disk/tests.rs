@@ -219,15 +219,18 @@ fn an_unsynced_disk_does_everything_but_sync() {
     let path = dir.join("f");
     let survives = |disk: &dyn Disk, below: &SimDisk| {
         let file = disk.create(&path).expect("it is new");
+        disk.sync_dir(&dir).expect("nothing fails");
+        let name = below.fork();
+        name.crash(Crash::LoseAll);
+        below.sync_dir(&dir).expect("nothing fails");
         file.write_at(0, &[1; 512]).expect("there is space");
         file.sync().expect("nothing fails");
         file.settle().expect("nothing fails");
-        disk.sync_dir(&dir).expect("nothing fails");
-        let mut bytes = [0; 512];
-        file.read_at(0, &mut bytes).expect("it was written");
+        let visible = read(disk, &path).expect("it is visible") == [1; 512];
         below.crash(Crash::LoseAll);
-        (bytes == [1; 512], disk.syncs(), below.exists(&path))
+        let data = read(below, &path).expect("its name is durable") == [1; 512];
+        (visible, name.exists(&path), data, disk.syncs())
     };
-    assert_eq!(survives(&plain, &plain), (true, true, true));
-    assert_eq!(survives(&unsynced, &below), (true, false, false));
+    assert_eq!(survives(&plain, &plain), (true, true, true, true));
+    assert_eq!(survives(&unsynced, &below), (true, false, false, false));
 }
