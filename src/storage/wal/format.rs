@@ -11,11 +11,13 @@
 //!   32 synced     u64  bytes of the segment that were durable when this was written
 //!   40 body            a header (segment.rs) at offset 0, a batch everywhere else
 //! ```
-//! A batch is a row of items: at most one snapshot mark, entries, at most one hard state.
+//! A batch is a row of items: at most one snapshot mark, entries, at most one hard state. A long
+//! frame ends with its last page: the next one would write that page again.
 //! ```text
 //!   1 taken, 2 installed   index u64, term u64
 //!   16 + entry kind        length u32, term u64, index u64, data
 //!   3 hard state           term u64, vote u64, commit u64
+//!   0 padding              zeros, to the end of the body
 //! ```
 //! Numbers are little-endian.
 //!
@@ -39,6 +41,10 @@ pub const HEAD_BYTES: usize = 40;
 /// A frame larger than this is a bug, not a batch.
 const BODY_BYTES_MAX: u64 = 1 << 30;
 
+/// From this size on a frame is padded to whole pages. A shorter one would grow too much.
+const WHOLE_PAGES_FROM: u64 = if cfg!(test) { 2 * SECTOR_BYTES } else { 4 * PAGE_BYTES };
+
+const PADDING: u8 = 0;
 const TAKEN: u8 = 1;
 const INSTALLED: u8 = 2;
 const HARD_STATE: u8 = 3;
@@ -112,6 +118,15 @@ pub fn frame_bytes(body_bytes: u64) -> Result<u64, Fault> {
     Ok((HEAD_BYTES as u64 + body_bytes).next_multiple_of(SECTOR_BYTES))
 }
 
+/// What a frame of `bytes` at `offset` is padded with.
+pub fn padding(offset: u64, bytes: u64) -> u64 {
+    if bytes < WHOLE_PAGES_FROM {
+        return 0;
+    }
+    let end = offset + bytes;
+    end.next_multiple_of(PAGE_BYTES) - end
+}
+
 /// Makes room for the head; the body follows it into the buffer.
 pub fn begin(buffer: &mut Vec<u8>) {
     buffer.resize(HEAD_BYTES, 0);
@@ -181,10 +196,17 @@ pub fn put(buffer: &mut Vec<u8>, numbers: &[u64]) {
 pub fn decode_batch(mut body: Bytes) -> Result<Items, &'static str> {
     let mut items = Items::default();
     while body.has_remaining() {
-        if items.hard_state.is_some() {
+        let tag = body.get_u8();
+        if items.hard_state.is_some() && tag != PADDING {
             return Err("something follows the hard state of a record");
         }
-        match body.get_u8() {
+        match tag {
+            PADDING => {
+                if body.iter().any(|byte| *byte != 0) {
+                    return Err("padding is not empty");
+                }
+                break;
+            }
             tag @ (TAKEN | INSTALLED) => {
                 if items.snapshot.is_some() || !items.entries.is_empty() {
                     return Err("a snapshot mark is out of place");

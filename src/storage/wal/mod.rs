@@ -252,6 +252,11 @@ impl Wal {
         self.buffer.clear();
         format::begin(&mut self.buffer);
         format::encode_batch(&mut self.buffer, batch);
+        let padding = format::padding(self.tail.offset, bytes);
+        if padding > 0 {
+            self.buffer.resize((bytes + padding) as usize, 0);
+        }
+        let bytes = bytes + padding;
         let link = format::seal(&mut self.buffer, self.tail.link, self.tail.synced);
         // To the end of the page: a page written whole is not read first. Whatever lies there is
         // behind the tail, so zeros are as good as anything.
