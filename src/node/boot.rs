@@ -314,8 +314,9 @@ fn launch(
     let place = place(&config, &layout, &disk);
     let image = images::read(&place);
     let image_bytes = Arc::new(AtomicU64::new(0));
-    let images = images::Pace::new(image.is_some(), image_bytes.clone());
+    let has_image = image.is_some();
     let machine = Machine::open(recovered.engine.clone(), settings, image)?;
+    let images = images::Pace::new(has_image, &machine.reader(), image_bytes.clone());
     let core = core(&config, &mut recovered, &machine)?;
     let wires = Wires::new();
     let handle = Handle {

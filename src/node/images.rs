@@ -48,9 +48,9 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Of a process that starts, with an image or without.
-    pub fn new(has_image: bool, size_bytes: Arc<AtomicU64>) -> Self {
-        Self { size_bytes, taken_at: 0, wanted: !has_image }
+    /// Of a process that starts on what `reader` shows, with an image of it or without.
+    pub fn new(has_image: bool, reader: &Reader, size_bytes: Arc<AtomicU64>) -> Self {
+        Self { size_bytes, taken_at: 0, wanted: !has_image && is_worth(reader) }
     }
 
     /// A compaction has ended: the newest image may serve no longer.
@@ -69,14 +69,19 @@ impl Pace {
         } else {
             behind >= BEHIND_BYTES.max(size * BEHIND_IMAGES)
         };
-        // A size that cannot be told is the checkpoint's trouble.
-        let due = due && reader.live_bytes().is_ok_and(|bytes| bytes >= STATE_BYTES_MIN);
+        let due = due && is_worth(reader);
         if due {
             self.taken_at = reader.applied_bytes();
             self.wanted = false;
         }
         due
     }
+}
+
+/// Whether reading all of the state would take a while. A size that cannot be told is the
+/// checkpoint's trouble.
+fn is_worth(reader: &Reader) -> bool {
+    reader.live_bytes().is_ok_and(|bytes| bytes >= STATE_BYTES_MIN)
 }
 
 /// Writes images, one at a time, on a thread that ends with each.

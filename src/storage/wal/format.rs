@@ -42,7 +42,7 @@ pub const HEAD_BYTES: usize = 40;
 const BODY_BYTES_MAX: u64 = 1 << 30;
 
 /// From this size on a frame is padded to whole pages. A shorter one would grow too much.
-const WHOLE_PAGES_FROM: u64 = if cfg!(test) { 2 * SECTOR_BYTES } else { 4 * PAGE_BYTES };
+const WHOLE_PAGES_FROM: u64 = if cfg!(test) { 2 * SECTOR_BYTES } else { PAGE_BYTES };
 
 const PADDING: u8 = 0;
 const TAKEN: u8 = 1;
