@@ -3,6 +3,7 @@
 use std::fs;
 
 use bytes::Bytes;
+use http::header::HeaderMap;
 use http::{Response, StatusCode};
 use http_body_util::Full;
 
@@ -11,13 +12,17 @@ use crate::metrics::Process;
 use crate::node::Handle;
 
 /// The exposition text of a member.
-pub(super) fn metrics(node: &Handle) -> Response<Full<Bytes>> {
+pub(super) async fn metrics(node: &Handle, _: &HeaderMap) -> Response<Full<Bytes>> {
     node.refresh_metrics();
     refresh_process(&node.metrics().process);
     let metrics = node.metrics();
     metrics.fd_used.set(metrics.process.open_fds.get());
     metrics.fd_limit.set(metrics.process.max_fds.get());
-    respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics.render())
+    respond(
+        StatusCode::OK,
+        "text/plain; version=0.0.4; charset=utf-8; escaping=underscores",
+        metrics.render(),
+    )
 }
 
 /// Reads what the kernel says of this process; a reading that fails keeps the last value.
