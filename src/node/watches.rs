@@ -161,7 +161,6 @@ impl Watches {
     fn publish(&mut self, batch: Vec<Changes>) -> Result<(), Fault> {
         let reader = self.parts.reader.clone();
         for changes in batch {
-            self.parts.metrics.mvcc_events.inc_by(changes.events.len() as u64);
             let mut lookup = |change: &crate::mvcc::Change| previous(&reader, change);
             self.hub.publish(changes, &mut lookup)?;
         }

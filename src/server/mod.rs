@@ -24,6 +24,7 @@ use crate::config::{Config, Url};
 use crate::http::Surface;
 use crate::node::{self, Handle, Node};
 use crate::tls::{self, TlsError};
+use crate::version;
 
 use connection::Settings;
 use listener::Listener;
@@ -83,9 +84,10 @@ impl Server {
         let node = Node::start(config)?;
         let handle = node.handle();
         handle.ready().await?;
+        describe(&handle).await;
 
         let (stop, stopping) = watch::channel(false);
-        let router = Router::new(handle.clone());
+        let router = Router::new(handle.clone(), stopping.clone());
         let workers =
             Workers::start(worker_threads, router, handle.clone(), settings, stopping.clone());
         let acceptor = listener::start(listeners, workers.hands(), stopping);
@@ -98,6 +100,25 @@ impl Server {
             acceptor: Some(acceptor),
             workers: Some(workers),
         })
+    }
+}
+
+/// Sets the metrics that say who this member is.
+async fn describe(node: &Handle) {
+    let (metrics, own) = (node.metrics(), format!("{:x}", node.member_id()));
+    metrics.server_id.with_label_values(&[&own]).set(1);
+    metrics.server_version.with_label_values(&[version::SERVER]).set(1);
+    let known = node.inspect(|machine| {
+        let ids = machine.members().iter().map(|member| member.id).collect::<Vec<_>>();
+        (ids, machine.cluster_version().map(str::to_owned))
+    });
+    let Ok((ids, agreed)) = known.await else { return };
+    for id in ids {
+        metrics.known_peers.with_label_values(&[&own, &format!("{id:x}")]).set(1);
+    }
+    // The label is the minor version, without the patch.
+    if let Some((minor, _)) = agreed.as_deref().and_then(|version| version.rsplit_once('.')) {
+        metrics.cluster_version.with_label_values(&[minor]).set(1);
     }
 }
 

@@ -3,6 +3,7 @@
 //! What flags mean is tested where they are read, in `src/config`; here is what only a process has.
 
 mod member;
+mod metrics;
 
 use std::os::unix::net::UnixDatagram;
 

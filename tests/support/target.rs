@@ -35,6 +35,11 @@ pub fn program() -> PathBuf {
     named.map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_kvorum")), PathBuf::from)
 }
 
+/// Whether that is another server than kvorum.
+pub fn is_foreign() -> bool {
+    recording() || std::env::var_os("REPLAY_ON").is_some()
+}
+
 /// Whether answers are written down instead of compared.
 pub fn recording() -> bool {
     std::env::var_os("RECORD_FROM").is_some()
