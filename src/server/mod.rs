@@ -9,6 +9,7 @@
 //! - Each worker is a thread with a runtime of its own. An acceptor hands every connection to the
 //!   worker with the fewest, and it stays there: a request never changes threads.
 
+mod client;
 mod connection;
 mod listener;
 mod worker;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use std::thread;
 
 use tokio::sync::watch;
+use tonic::transport::Channel;
 
 use crate::api::Router;
 use crate::config::{Config, Url};
@@ -26,6 +28,7 @@ use crate::node::{self, Handle, Node};
 use crate::tls::{self, TlsError};
 use crate::version;
 
+use client::Inside;
 use connection::Settings;
 use listener::Listener;
 use worker::Workers;
@@ -49,7 +52,7 @@ pub struct Server;
 /// A member at work. Dropping it stops it without waiting; [`Running::shutdown`] waits.
 pub struct Running {
     node: Option<Node>,
-    handle: Handle,
+    inside: Inside,
     client_addresses: Vec<SocketAddr>,
     metrics_addresses: Vec<SocketAddr>,
     stop: watch::Sender<bool>,
@@ -88,12 +91,17 @@ impl Server {
 
         let (stop, stopping) = watch::channel(false);
         let router = Router::new(handle.clone(), stopping.clone());
-        let workers =
-            Workers::start(worker_threads, router, handle.clone(), settings, stopping.clone());
+        let inside = Inside {
+            router: router.clone(),
+            node: handle.clone(),
+            settings: settings.clone(),
+            stopping: stopping.clone(),
+        };
+        let workers = Workers::start(worker_threads, router, handle, settings, stopping.clone());
         let acceptor = listener::start(listeners, workers.hands(), stopping);
         Ok(Running {
             node: Some(node),
-            handle,
+            inside,
             client_addresses,
             metrics_addresses,
             stop,
@@ -154,7 +162,13 @@ impl Running {
 
     /// The node behind the listeners.
     pub fn node(&self) -> &Handle {
-        &self.handle
+        &self.inside.node
+    }
+
+    /// A channel to this member within the process, for the clients in [`crate::pb`]. It needs no
+    /// address and no certificate; its work is done on the caller's runtime.
+    pub fn client(&self) -> Channel {
+        self.inside.channel()
     }
 
     /// Stops: no new connections, requests under way finish, streams end, state is checkpointed.

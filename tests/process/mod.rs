@@ -2,6 +2,7 @@
 //!
 //! What flags mean is tested where they are read, in `src/config`; here is what only a process has.
 
+mod embed;
 mod member;
 mod metrics;
 
