@@ -5,6 +5,7 @@
 mod embed;
 mod member;
 mod metrics;
+mod stop;
 
 use std::os::unix::net::UnixDatagram;
 
