@@ -17,7 +17,7 @@
 //!
 //! 1. [`api`] checks the request's form and hands it to [`node::Handle::propose`].
 //! 2. The *driver* thread takes all that waits, and [`raft`] gives each its place in the log.
-//! 3. The *log writer* appends the batch to the [write-ahead log](storage::wal) and syncs once.
+//! 3. It appends the batch to the [write-ahead log](storage::wal), syncs once, and tells raft.
 //! 4. Committed entries go to the *applier*: [`machine`] judges and applies, [`mvcc`] writes rows
 //!    into memory and the index, and the new state is published to readers.
 //! 5. The changes go to the *watch* thread, the answers to the clients, in that order after 4.

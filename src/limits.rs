@@ -22,10 +22,22 @@ pub const APPLY_LAG_MAX: u64 = 5000;
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(500);
 /// Bytes of rows in memory that make a checkpoint due at once.
 pub const CHECKPOINT_BYTES: u64 = 16 * 1024 * 1024;
-/// TLS handshakes under way on a listener; more connections wait to be accepted.
+/// Connections the kernel holds until they are accepted, if its own limit is not lower; beyond it
+/// clients have to try again, and their kernels do so after a second.
+pub const LISTEN_BACKLOG: i32 = 4096;
+/// TLS handshakes under way on all listeners; one more, and the oldest is cut off.
 pub const TLS_HANDSHAKES_MAX: usize = 512;
 /// The longest a TLS handshake may take before the connection is closed.
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Descriptors kept for files and threads, as etcd does; clients get the rest of the process's, and
+/// when those are taken more of them wait to be accepted.
+pub const DESCRIPTORS_RESERVED: u64 = 150;
+/// Descriptors that each worker needs for itself.
+pub const DESCRIPTORS_PER_WORKER: u64 = 4;
+/// Connections to the metrics listeners, out of those kept; more of them wait to be accepted.
+pub const METRICS_CONNECTIONS_MAX: usize = 50;
+/// Lines about rejected connections in ten seconds; more of them are counted, not logged.
+pub const REFUSAL_LINES_MAX: u32 = 10;
 /// Bytes a client may send on one HTTP/2 stream before the server reads them.
 pub const H2_STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 /// Bytes a client may send on one HTTP/2 connection before the server reads them.
@@ -65,6 +77,8 @@ pub const LEASE_EXPIRIES_PER_SECOND_MAX: usize = 750;
 /// Checkpoints in one proposal; the others go into the next.
 pub const LEASE_CHECKPOINTS_MAX: usize = 1000;
 /// Memory the state engine may use for pages it has read.
-pub const ENGINE_CACHE_BYTES: usize = 64 * 1024 * 1024;
+pub const ENGINE_CACHE_BYTES: usize = 32 * 1024 * 1024;
+/// Memory for rows that were read; the ones asked for least make room for others.
+pub const ROW_CACHE_BYTES: u64 = 32 * 1024 * 1024;
 /// Free space on the state's disk below which no checkpoint is begun and NOSPACE is raised.
 pub const DISK_RESERVE_BYTES: u64 = 16 * 1024 * 1024;

@@ -14,6 +14,7 @@ use std::time::Duration;
 use kvorum::config::{Config, Notice, Start, Url};
 use kvorum::logging::{self, Level};
 use kvorum::{Running, Server, version};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -31,6 +32,7 @@ pub fn run(start: Start, arguments: &[String]) -> ExitCode {
     logging::write(Level::Info, "Running: ", &[("args", json!(arguments))]);
     notices.iter().for_each(Notice::log);
     log_start(&config);
+    raise_descriptor_limit();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail("cannot start the runtime", &error),
@@ -46,6 +48,18 @@ fn log_start(config: &Config) {
         vec![("etcd-version", json!(version::SERVER)), ("kvorum-version", json!(version::KVORUM))];
     fields.extend(config.fields());
     logging::write(Level::Info, "starting a kvorum member", &fields);
+}
+
+/// Allows this process the descriptors that its parent allows it to ask for, as Go programs do:
+/// the usual limit of 1024 is one for programs that call `select`.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return;
+    }
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, limit = limit.current, "cannot raise the limit of open files");
+    }
 }
 
 #[track_caller]
@@ -99,7 +113,9 @@ fn log_ready(running: &Running, listeners: &[(Url, &'static str)]) {
             Some(_) | None => url.address.clone(),
         };
         info!(traffic, address, "ready to serve client requests");
-        if !url.is_tls() {
+        if url.is_tls() {
+            info!(traffic, address, "serving client traffic securely");
+        } else {
             info!(
                 traffic,
                 address, "serving client traffic insecurely; this is strongly discouraged!"

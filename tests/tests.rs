@@ -1,11 +1,17 @@
 //! Integration tests, one binary.
 //!
+//! - `listener`: TLS, and who is let in, on the client listener.
 //! - `process`: the binary as a process, its exit codes, signals and log.
+//! - `snapshots`: the tools on a snapshot or a directory, and members that start on what they made.
 //! - `tidy`: the house rules.
+//! - `settings`: every setting is read.
 //! - `scripts`: one test per folder of `tests/scripts/`, goldens recorded from a real etcd; the
 //!   language and the way to record are explained in [`support`].
 
+mod listener;
 mod process;
+mod settings;
+mod snapshots;
 mod support;
 mod tidy;
 

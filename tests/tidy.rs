@@ -48,14 +48,14 @@ const ONE_ROOM: [(&str, &[&str]); 5] = [
     ("clap::", &["config"]),
 ];
 
-struct Source {
-    path: PathBuf,
+pub struct Source {
+    pub path: PathBuf,
     /// The first folder or file name under `src/`.
-    room: String,
-    text: String,
+    pub room: String,
+    pub text: String,
 }
 
-fn sources(root: &str) -> Vec<Source> {
+pub fn sources(root: &str) -> Vec<Source> {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();
     let mut folders = vec![top.join(root)];

@@ -24,6 +24,8 @@ pub enum Error {
     Checksum,
     #[error("page size {page_bytes} is not a power of two between 1 KiB and 16 MiB")]
     PageSize { page_bytes: u64 },
+    #[error("the meta pages give different page sizes, {first_bytes} and {second_bytes}")]
+    PageSizes { first_bytes: u32, second_bytes: u32 },
     #[error("file is truncated: {size_bytes} bytes, {needed_bytes} needed")]
     Truncated { size_bytes: u64, needed_bytes: u64 },
     #[error("page {page}: {damage}")]
@@ -103,7 +105,7 @@ impl Error {
             Self::TooSmall { .. } | Self::Truncated { .. } => {
                 "The copy was cut off: take the snapshot again, or copy it again and compare sizes"
             }
-            Self::NotBolt | Self::PageSize { .. } => {
+            Self::NotBolt | Self::PageSize { .. } | Self::PageSizes { .. } => {
                 "This is not a snapshot or a `member/snap/db` file of etcd: check the path, and \
                  whether the file is still compressed or encrypted"
             }
@@ -134,6 +136,7 @@ impl Error {
             | Self::Version
             | Self::Checksum
             | Self::PageSize { .. }
+            | Self::PageSizes { .. }
             | Self::UnknownBucket { .. }
             | Self::HashMissing { .. }
             | Self::HashWrong { .. } => 0,

@@ -28,7 +28,7 @@ mod tree;
 mod writer;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use check::{Report, check};
 pub use error::{Damage, Error};

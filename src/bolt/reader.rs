@@ -198,8 +198,9 @@ fn newest_meta(source: &dyn ReadAt, size_bytes: u64) -> Result<Meta, Error> {
     };
     match (first, second) {
         (Ok(first), Ok(second)) if second.transaction > first.transaction => {
-            if second.page_bytes != first.page_bytes {
-                return Err(Error::PageSize { page_bytes: second.page_bytes.into() });
+            let (first_bytes, second_bytes) = (first.page_bytes, second.page_bytes);
+            if first_bytes != second_bytes {
+                return Err(Error::PageSizes { first_bytes, second_bytes });
             }
             Ok(second)
         }

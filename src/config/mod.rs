@@ -157,7 +157,7 @@ pub struct Config {
     /// `--metrics=extensive`: per-method latency histograms too.
     pub metrics_extensive: bool,
     pub storage_engine: StorageEngine,
-    /// Skips fsync: fast, and everything acknowledged may be lost with the power.
+    /// Does not wait for the disk: what was acknowledged may be lost with the power.
     pub unsafe_no_fsync: bool,
     pub warning_apply_duration: Duration,
     pub warning_unary_request_duration: Duration,

@@ -85,6 +85,36 @@ fn the_table_is_consistent() {
     }
 }
 
+/// The flags a section of docs/differences.md names.
+fn documented(heading: &str) -> BTreeSet<&'static str> {
+    let text = include_str!("../../docs/differences.md");
+    let (_, section) =
+        text.split_once(&format!("\n### {heading}\n")).expect("the section is there");
+    let section = section.split("\n#").next().unwrap_or_default();
+    // A flag that a reason mentions is not in the first column.
+    let first = |line: &'static str| match line.strip_prefix("| ") {
+        Some(row) => row.split(" | ").next().unwrap_or(row),
+        None => line,
+    };
+    let quoted = section.lines().flat_map(|line| first(line).split('`').skip(1).step_by(2));
+    quoted.filter_map(|word| word.strip_prefix("--")).collect()
+}
+
+#[test]
+fn the_docs_tell_of_every_flag_that_is_not_built() {
+    let current = || table::GROUPS.iter().filter(|group| group.title != table::LEGACY);
+    let with = |wanted: fn(Status) -> bool| -> BTreeSet<&'static str> {
+        let flags = current().flat_map(|group| group.flags);
+        flags.filter(|flag| wanted(flag.status)).map(|flag| flag.name).collect()
+    };
+    let idle = with(|status| matches!(status, Status::Idle(_)));
+    assert_eq!(documented("Taken, and nothing changes"), idle);
+    let peers = with(|status| status == Status::Peers);
+    assert_eq!(documented("Taken, and waiting for other members"), peers);
+    let later = with(|status| matches!(status, Status::Later(_)));
+    assert_eq!(documented("Refused, with advice"), later);
+}
+
 #[test]
 fn help_shows_every_flag_that_is_not_legacy() {
     let text = help::text();

@@ -31,7 +31,7 @@ use crate::alarm::Alarms;
 use crate::error::{Error, Failure, Fault};
 use crate::lease::Book;
 use crate::members::Members;
-use crate::mvcc::{Batch, Changes, Reader, Revision, Store};
+use crate::mvcc::{Batch, Changes, Image, Reader, Revision, Store};
 use crate::pb::internal_raft_request::Command;
 use crate::pb::{
     AlarmMember, AlarmRequest, AlarmResponse, AlarmType, CompactionResponse, DeleteRangeResponse,
@@ -125,6 +125,7 @@ pub struct Checkpoint {
     pub applied: Applied,
     rows: Batch,
     rest: Vec<Write>,
+    image: Option<Image>,
 }
 
 impl Checkpoint {
@@ -141,12 +142,21 @@ impl Checkpoint {
     pub fn revision(&self) -> Revision {
         self.rows.revision()
     }
+
+    /// The image that was asked for. It may be written when the writes are committed.
+    pub fn take_image(&mut self) -> Option<Image> {
+        self.image.take()
+    }
 }
 
 impl Machine {
-    /// The state an engine holds.
-    pub fn open(engine: Arc<dyn Engine>, settings: Settings) -> Result<Self, Fault> {
-        restore::open(engine, settings)
+    /// The state an engine holds; an image of the rows, if there is one, makes it quick.
+    pub fn open(
+        engine: Arc<dyn Engine>,
+        settings: Settings,
+        image: Option<Image>,
+    ) -> Result<Self, Fault> {
+        restore::open(engine, settings, image)
     }
 
     /// How far the machine has come.
@@ -211,12 +221,14 @@ impl Machine {
         self.applied = Applied { index, term };
     }
 
-    /// Everything that changed since the last take, for one commit of the engine.
-    pub fn take_checkpoint(&mut self) -> Checkpoint {
+    /// Everything that changed since the last take, for one commit of the engine, and an image of
+    /// the rows as of then, if asked for.
+    pub fn take_checkpoint(&mut self, with_image: bool) -> Checkpoint {
         Checkpoint {
             applied: self.applied,
             rows: self.store.take_writes(),
             rest: std::mem::take(&mut self.writes),
+            image: with_image.then(|| self.store.image()),
         }
     }
 

@@ -10,14 +10,18 @@ use crate::alarm::Alarms;
 use crate::error::{Failure, Fault};
 use crate::lease::Book;
 use crate::members::Members;
-use crate::mvcc::{Facts, State, Store, row::Fields};
+use crate::mvcc::{Facts, Image, State, Store, row::Fields};
 use crate::span::{End, Span};
 use crate::storage::engine::{Engine, Table, View};
 use crate::storage::keys::{self, ConfState};
 
 use super::{Applied, Machine, Settings};
 
-pub(super) fn open(engine: Arc<dyn Engine>, settings: Settings) -> Result<Machine, Fault> {
+pub(super) fn open(
+    engine: Arc<dyn Engine>,
+    settings: Settings,
+    image: Option<Image>,
+) -> Result<Machine, Fault> {
     let view = engine.view()?;
     let (mut alarms, mut members, mut leases) =
         (Alarms::default(), Members::default(), Book::default());
@@ -46,7 +50,7 @@ pub(super) fn open(engine: Arc<dyn Engine>, settings: Settings) -> Result<Machin
         None => None,
     };
     drop(view);
-    let store = Store::open(engine)?;
+    let store = Store::open_with(engine, image)?;
     attach(&store, &mut leases)?;
     Ok(Machine {
         settings,
@@ -68,15 +72,14 @@ fn attach(store: &Store, leases: &mut Book) -> Result<(), Fault> {
     }
     let everything = Span { start: Bytes::from_static(b"\0"), end: End::Open };
     let state = store.state();
-    let mut attached = Ok(());
-    state.visit(&everything, &mut |_, facts| match attach_one(&state, facts, leases) {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(fault) => {
-            attached = Err(fault);
-            ControlFlow::Break(())
-        }
+    let mut leased = Vec::new();
+    state.visit(&everything, &mut |_, facts| {
+        leased.extend(facts.leased.then_some(facts));
+        ControlFlow::Continue(())
     });
-    attached
+    // In the order they lie in the engine.
+    leased.sort_unstable_by_key(|facts| facts.revision);
+    leased.into_iter().try_for_each(|facts| attach_one(&state, facts, leases))
 }
 
 fn attach_one(state: &State<'_>, facts: Facts, leases: &mut Book) -> Result<(), Fault> {

@@ -132,6 +132,11 @@ impl Buffer {
         self.appended.load(Ordering::Relaxed).saturating_sub(checkpointed)
     }
 
+    /// Bytes of all rows ever appended.
+    pub fn appended_bytes(&self) -> u64 {
+        self.appended.load(Ordering::Relaxed)
+    }
+
     fn add(&self, chunk: &Arc<Chunk>) {
         let _change = self.change.lock();
         let list = self.list.load();

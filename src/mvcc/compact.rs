@@ -25,7 +25,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::hash::{Gate, HashJob};
-use super::index::Sequence;
+use super::index::{Index, Sequence};
 use super::revision::Revision;
 use super::store::Store;
 use crate::error::Error;
@@ -68,6 +68,34 @@ impl Compactor {
     /// Notes a deletion that some later compaction has to remove.
     pub fn tombstone(&mut self, revision: Revision, key: Bytes) {
         self.tombstones.push_back((revision, key));
+    }
+
+    /// What an image keeps: how far the undo log was looked at, and the tombstones that are left.
+    pub fn remembered(&self) -> (Sequence, VecDeque<(Revision, Bytes)>) {
+        (self.cursor, self.tombstones.clone())
+    }
+
+    /// A compactor that remembers what an image kept.
+    pub fn remembering(cursor: Sequence, tombstones: VecDeque<(Revision, Bytes)>) -> Self {
+        Self { queue: VecDeque::new(), cursor, tombstones }
+    }
+
+    /// Forgets what a finished compaction at `at` removed, as far as it is still remembered.
+    pub fn finished(&mut self, at: i64, index: &mut Index) {
+        while let Some((replaced, next)) = index.replaced(self.cursor) {
+            if replaced.by > at {
+                break;
+            }
+            self.cursor = next;
+        }
+        while let Some((revision, key)) = self.tombstones.front() {
+            if revision.main >= at {
+                break;
+            }
+            index.forget(key, *revision);
+            self.tombstones.pop_front();
+        }
+        index.drop_history(self.cursor);
     }
 
     /// Takes up a compaction that a restart interrupted.

@@ -3,20 +3,23 @@
 //! Every byte string is a valid run: bytes choose what happens next and to which keys. Beside
 //! writes and reads that is everything that goes on around a store: publications, checkpoints taken
 //! and committed at different times, compactions and their steps, hash jobs that begin late, views
-//! held for long, and crashes that lose whatever the engine had not committed and replay the
-//! commands after it, as the log would.
+//! held for long, and crashes that lose whatever the engine had not committed, start from an image
+//! of whatever age if there is one, and replay the commands after it, as the log would.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::hash::HashJob;
 use super::model::{Model, Op};
-use super::{Batch, Change, Reader, Step, Store, View};
+use super::{Batch, Change, Image, Reader, Step, Store, View};
 use crate::error::{Error, Failure};
 use crate::pb;
 use crate::span::Span;
+use crate::storage::blocks::{self, Writer};
+use crate::storage::disk::{Disk, SimDisk};
 use crate::storage::engine::{Engine, Table};
 use crate::storage::mem::Mem;
 
@@ -141,8 +144,10 @@ struct World {
     model: Model,
     /// Commands the engine has not committed.
     log: VecDeque<Command>,
-    /// Batches taken and not yet committed, with the commands each completes.
-    batches: VecDeque<(Batch, usize)>,
+    /// Batches taken and not yet committed, with the commands each completes and maybe an image.
+    batches: VecDeque<(Batch, usize, Option<Image>)>,
+    /// The newest image that may be believed.
+    image: Option<Image>,
     /// Commands since the last batch was taken.
     untaken: usize,
     jobs: Vec<HashJob>,
@@ -163,6 +168,7 @@ impl World {
             model: Model::default(),
             log: VecDeque::new(),
             batches: VecDeque::new(),
+            image: None,
             untaken: 0,
             jobs: Vec::new(),
             views: Vec::new(),
@@ -177,7 +183,7 @@ impl World {
                 self.transact(&ops, input);
             }
             9..12 => self.publish(),
-            12..14 => self.take(),
+            12..14 => self.take(input.below(3) == 0),
             14..16 => self.commit(),
             16 => self.compact(input.revision(&self.model)),
             17..20 => self.compact_step(input.below(6)),
@@ -226,19 +232,21 @@ impl World {
         self.published = (self.model.revision(), self.model.compact_revision());
     }
 
-    fn take(&mut self) {
+    fn take(&mut self, with_image: bool) {
         let batch = self.store.take_writes();
-        self.batches.push_back((batch, std::mem::take(&mut self.untaken)));
+        let image = with_image.then(|| self.store.image());
+        self.batches.push_back((batch, std::mem::take(&mut self.untaken), image));
     }
 
     fn commit(&mut self) {
-        let Some((batch, commands)) = self.batches.pop_front() else { return };
+        let Some((batch, commands, image)) = self.batches.pop_front() else { return };
         let mut writes = Vec::new();
         batch.writes(&mut writes);
         assert_eq!(writes.is_empty(), batch.is_empty());
         self.engine.commit(&writes).expect("the model engine commits");
         self.reader.checkpointed(batch.revision());
         self.log.drain(..commands);
+        self.image = image.map(|image| stored(&image)).or(self.image.take());
     }
 
     fn compact(&mut self, revision: i64) {
@@ -375,7 +383,8 @@ impl World {
         self.jobs.clear();
         self.views.clear();
         self.batches.clear();
-        self.store = Store::open(engine).expect("what was committed opens");
+        let image = self.image.clone();
+        self.store = Store::open_with(engine, image).expect("what was committed opens");
         self.reader = self.store.reader();
         self.untaken = 0;
         for command in std::mem::take(&mut self.log) {
@@ -406,7 +415,7 @@ impl World {
         self.jobs.clear();
         loop {
             let step = self.store.compact_step(7);
-            self.take();
+            self.take(false);
             while !self.batches.is_empty() {
                 self.commit();
             }
@@ -429,6 +438,17 @@ impl World {
         assert_eq!(self.reader.hash_kv(0).map_err(refusal), hash);
         assert_eq!(self.reader.buffered_bytes(), 0, "a restart buffers nothing");
     }
+}
+
+/// An image after it was written and read.
+fn stored(image: &Image) -> Image {
+    let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(1));
+    let path = Path::new("/image");
+    let mut writer = Writer::create(&disk, path).expect("the simulated disk writes");
+    image.write(&mut writer).expect("the simulated disk writes");
+    writer.finish().expect("the simulated disk writes");
+    let reader = blocks::Reader::open(&*disk, path).expect("the simulated disk reads");
+    Image::read(&mut reader.expect("it was just written")).expect("it is whole")
 }
 
 /// Leaves out what a transaction at the compact revision changed again itself: whether those rows

@@ -1,10 +1,12 @@
 //! The multi-version store of keys.
 
 pub mod buffer;
+mod cache;
 mod compact;
 pub mod fuzz;
 mod hash;
 mod history;
+mod image;
 pub mod index;
 pub mod model;
 mod pages;
@@ -22,6 +24,7 @@ mod tests;
 
 pub use compact::Step;
 pub use hash::{HashJob, HashKv};
+pub use image::Image;
 pub use index::Facts;
 pub use pages::Pages;
 pub use reader::{Reader, View};

@@ -94,6 +94,11 @@ impl Reader {
         self.shared.rows.buffer.bytes()
     }
 
+    /// Bytes of all rows applied since the store was opened.
+    pub fn applied_bytes(&self) -> u64 {
+        self.shared.rows.buffer.appended_bytes()
+    }
+
     /// Bytes of all rows: what the engine holds and what it is about to be given.
     pub fn live_bytes(&self) -> Result<i64, Fault> {
         let bytes = self.engine().used_bytes()?.saturating_add(self.buffered_bytes());

@@ -5,8 +5,8 @@
 //! engine's key order is the order of history. A deletion's key ends in `t` and its row is a
 //! *tombstone*.
 //!
-//! Revisions are 63-bit on the wire and the sub part never outgrows 31 bits here: a transaction
-//! would have to delete two billion keys.
+//! Revisions are 63-bit on the wire and the sub part never outgrows 30 bits here: a transaction
+//! would have to delete a billion keys.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -29,7 +29,7 @@ pub struct Revision {
 
 impl Revision {
     /// The largest sub revision a transaction may reach.
-    pub const SUB_MAX: u32 = i32::MAX as u32;
+    pub const SUB_MAX: u32 = (1 << 30) - 1;
 
     /// A revision from its parts.
     pub const fn new(main: i64, sub: u32) -> Self {

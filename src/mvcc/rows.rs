@@ -1,4 +1,4 @@
-//! Where rows are found: the buffer first, then the engine.
+//! Where rows are found: the buffer first, then the cache, then the engine.
 //!
 //! Invariants:
 //! - The buffer is held before the engine view is opened. A row that leaves the buffer was
@@ -9,15 +9,14 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::buffer::{Buffer, Held};
+use super::cache::RowCache;
 use super::revision::{KEY_BYTES_MAX, Revision};
 use crate::error::Fault;
+use crate::limits;
 use crate::storage::engine::{Engine, Table, View};
-
-/// Rows copied from the engine share buffers of about this size.
-const COPY_BYTES: usize = 64 << 10;
 
 /// What a scan calls for each row: its revision, whether it is a tombstone, its bytes.
 pub type Visit<'a> = dyn FnMut(Revision, bool, &[u8]) -> Result<ControlFlow<()>, Fault> + 'a;
@@ -26,12 +25,14 @@ pub type Visit<'a> = dyn FnMut(Revision, bool, &[u8]) -> Result<ControlFlow<()>,
 #[derive(Debug)]
 pub struct Rows {
     pub buffer: Buffer,
+    cache: RowCache,
     engine: ArcSwap<Arc<dyn Engine>>,
 }
 
 impl Rows {
     pub fn new(engine: Arc<dyn Engine>) -> Self {
-        Self { buffer: Buffer::new(), engine: ArcSwap::from_pointee(engine) }
+        let cache = RowCache::new(limits::ROW_CACHE_BYTES);
+        Self { buffer: Buffer::new(), cache, engine: ArcSwap::from_pointee(engine) }
     }
 
     /// The engine in use.
@@ -44,19 +45,37 @@ impl Rows {
         self.engine.store(Arc::new(engine));
     }
 
+    /// Forgets every row in memory: the engine was replaced by one that holds another history.
+    pub fn clear(&self) {
+        self.buffer.clear();
+        self.cache.clear();
+    }
+
+    /// The row in memory at `revision`.
+    fn at_hand(&self, held: &Held, revision: Revision) -> Option<Bytes> {
+        match held.get(revision) {
+            Some(row) => Some(row.bytes.clone()),
+            None => self.cache.get(revision),
+        }
+    }
+
     /// The row of the live state at `revision`; `None` if compaction removed it.
     pub fn get(&self, revision: Revision) -> Result<Option<Bytes>, Fault> {
-        if let Some(row) = self.buffer.hold().get(revision) {
-            return Ok(Some(row.bytes.clone()));
+        if let Some(row) = self.at_hand(&self.buffer.hold(), revision) {
+            return Ok(Some(row));
         }
-        self.engine().view()?.get(Table::Key, &revision.row_key(false))
+        let row = self.engine().view()?.get(Table::Key, &revision.row_key(false))?;
+        if let Some(row) = &row {
+            self.cache.insert(revision, row);
+        }
+        Ok(row)
     }
 
     /// The rows of live states, in the order asked; `None` where compaction removed one.
     pub fn gather(&self, wanted: &[Revision]) -> Result<Vec<Option<Bytes>>, Fault> {
         let held = self.buffer.hold();
-        let buffered = |revision| held.get(revision).map(|row| row.bytes.clone());
-        let mut rows: Vec<Option<Bytes>> = wanted.iter().map(|at| buffered(*at)).collect();
+        let at_hand = |at: &Revision| self.at_hand(&held, *at);
+        let mut rows: Vec<Option<Bytes>> = wanted.iter().map(at_hand).collect();
         let mut missing: Vec<usize> = (0..rows.len()).filter(|at| rows[*at].is_none()).collect();
         if missing.is_empty() {
             return Ok(rows);
@@ -71,9 +90,12 @@ impl Rows {
         let mut start = 0;
         let key = |end: &usize| &bytes[std::mem::replace(&mut start, *end)..*end];
         let keys: Vec<&[u8]> = ends.iter().map(key).collect();
-        let mut copies = BytesMut::new();
         self.engine().view()?.get_each(Table::Key, &keys, &mut |at, row| {
-            rows[missing[at]] = row.map(|row| copy(row, &mut copies));
+            let row = row.map(Bytes::copy_from_slice);
+            if let Some(row) = &row {
+                self.cache.insert(wanted[missing[at]], row);
+            }
+            rows[missing[at]] = row;
             Ok(())
         })?;
         Ok(rows)
@@ -84,15 +106,6 @@ impl Rows {
         let held = self.buffer.hold();
         Ok(Pinned { held, view: self.engine().view()? })
     }
-}
-
-/// Copies a row behind others in a shared buffer: one allocation for many rows of an answer.
-fn copy(row: &[u8], copies: &mut BytesMut) -> Bytes {
-    if copies.capacity() - copies.len() < row.len() {
-        *copies = BytesMut::with_capacity(row.len().max(COPY_BYTES));
-    }
-    copies.extend_from_slice(row);
-    copies.split().freeze()
 }
 
 /// The rows of one moment.

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use super::buffer::{Appender, Held};
 use super::compact::Compactor;
+use super::image::Image;
 use super::index::{Facts, Head, Index};
 use super::reader::{Published, Reader, Shared};
 use super::revision::{KEY_BYTES_MAX, Revision};
@@ -41,7 +42,13 @@ impl Store {
     ///
     /// A compaction that was interrupted goes on with the next steps.
     pub fn open(engine: Arc<dyn Engine>) -> Result<Self, Fault> {
-        let loaded = Loaded::from(&*engine.view()?)?;
+        Self::open_with(engine, None)
+    }
+
+    /// As [`Store::open`], and sooner with an image of an earlier state of the same engine. One
+    /// that does not serve any more is not used.
+    pub fn open_with(engine: Arc<dyn Engine>, image: Option<Image>) -> Result<Self, Fault> {
+        let loaded = Loaded::from(&*engine.view()?, image)?;
         let shared = Shared {
             published: ArcSwap::from_pointee(loaded.published()),
             rows: Rows::new(engine),
@@ -55,10 +62,10 @@ impl Store {
     /// For a member that fell behind and was sent a snapshot: the other state is a later one of the
     /// same history.
     pub fn restore(&mut self, engine: Arc<dyn Engine>) -> Result<(), Fault> {
-        let loaded = Loaded::from(&*engine.view()?)?;
+        let loaded = Loaded::from(&*engine.view()?, None)?;
         // The order matters to readers: whoever finds the buffer empty must find the new engine.
         self.shared.rows.replace_engine(engine);
-        self.shared.rows.buffer.clear();
+        self.shared.rows.clear();
         self.shared.published.store(Arc::new(loaded.published()));
         *self = loaded.into_store(Arc::clone(&self.shared));
         Ok(())
@@ -128,23 +135,35 @@ struct Loaded {
 }
 
 impl Loaded {
-    fn from(view: &dyn View) -> Result<Self, Fault> {
+    fn from(view: &dyn View, image: Option<Image>) -> Result<Self, Fault> {
         let meta = |key: &[u8]| match view.get(Table::Meta, key)? {
             Some(value) => keys::decode_compact_revision(key, &value),
             None => Ok(-1),
         };
         let finished = meta(keys::FINISHED_COMPACT_REV)?;
         let scheduled = meta(keys::SCHEDULED_COMPACT_REV)?;
-        let mut index = Index::default();
-        let mut compactor = Compactor::default();
-        let mut newest = Revision::default();
-        view.scan(Table::Key, &[], None, &mut |key, row| {
+        let image = match image {
+            Some(image) if serves(&image, view, scheduled.max(finished))? => Some(image),
+            Some(_) | None => None,
+        };
+        let (mut index, mut newest, mut compactor) = match image {
+            Some(Image { index, newest, cursor, tombstones }) => {
+                (index, newest, Compactor::remembering(cursor, tombstones))
+            }
+            None => Default::default(),
+        };
+        let from = match newest.main {
+            0 => Bytes::new(),
+            _ => Revision::new(newest.main, newest.sub + 1).row_key(false),
+        };
+        view.scan(Table::Key, &from, None, &mut |key, row| {
             let (revision, tombstone) = Revision::from_row_key(key)?;
             let fields = Fields::decode(row)?;
             let facts = Facts {
                 revision,
                 create_revision: fields.create_revision,
                 version: fields.version,
+                leased: fields.lease != 0,
             };
             index.put(fields.key, Head { facts, tombstone });
             if tombstone {
@@ -153,6 +172,7 @@ impl Loaded {
             newest = revision;
             Ok(ControlFlow::Continue(()))
         })?;
+        compactor.finished(finished, &mut index);
         if scheduled > finished {
             compactor.resume(scheduled);
         }
@@ -181,6 +201,17 @@ impl Loaded {
             compactor: self.compactor,
         }
     }
+}
+
+/// Whether an image is one of an earlier state of this engine, and no compaction was accepted
+/// since that may have removed rows the image should have seen.
+fn serves(image: &Image, view: &dyn View, compacted: i64) -> Result<bool, Fault> {
+    let newest = image.newest();
+    let mut known = false;
+    for tombstone in [false, true] {
+        known |= view.get(Table::Key, &newest.row_key(tombstone))?.is_some();
+    }
+    Ok(known && compacted <= newest.main)
 }
 
 /// The changes between two checkpoints, to be committed in one engine transaction.

@@ -72,6 +72,7 @@ impl<'a> WriteTxn<'a> {
             revision,
             create_revision: before.map_or(revision.main, |before| before.create_revision),
             version: before.map_or(0, |before| before.version) + 1,
+            leased: lease != 0,
         };
         let row = Fields { value, lease, ..Fields::of(key, facts) }.encode();
         self.store.index.put(key, Head { facts, tombstone: false });
@@ -114,7 +115,7 @@ impl<'a> WriteTxn<'a> {
 
     fn next(&self) -> Revision {
         let sub = u32::try_from(self.events.len()).expect("fewer changes than keys in memory");
-        assert!(sub < Revision::SUB_MAX, "a transaction has fewer than 2^31 changes");
+        assert!(sub < Revision::SUB_MAX, "a transaction has fewer than 2^30 changes");
         Revision::new(self.store.revision + 1, sub)
     }
 

@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use super::checkpointer;
 use super::driver::Input;
 use super::progress::Progress;
-use super::{compaction, fatal, watches};
+use super::{compaction, fatal, images, watches};
 use crate::error::{Error, Fault};
 use crate::lease::Deadlines;
 use crate::limits;
@@ -69,6 +69,7 @@ pub(super) struct Parts {
     pub warning: Duration,
     pub clock: super::Clock,
     pub compaction: compaction::Pace,
+    pub images: images::Pace,
 }
 
 /// Starts the thread. It ends on [`Job::Stop`], after a last checkpoint.
@@ -112,7 +113,9 @@ impl Applier {
                 Ok(job) => self.take(job)?,
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            self.compaction.step(&mut self.parts.machine);
+            if self.compaction.step(&mut self.parts.machine) {
+                self.parts.images.compacted();
+            }
             self.maybe_checkpoint();
         }
     }
@@ -163,16 +166,19 @@ impl Applier {
         }
         self.parts.machine.store_mut().publish();
         self.dirty = true;
-        if !changes.is_empty() {
+        // After the publication: whoever opens a stream from here on starts with what it shows.
+        if !changes.is_empty() && self.parts.progress.streams.load(Ordering::SeqCst) > 0 {
             // The watch thread is gone only when the node stops.
             let _ = self.parts.watches.send(watches::Input::Changes(changes));
         }
         self.begin_compaction();
-        self.parts.progress.applied.store(last, Ordering::Release);
+        self.parts.progress.applied.store(last, Ordering::SeqCst);
         for (reply, answer) in answers {
             let _ = reply.send(answer);
         }
-        let _ = self.parts.driver.send(Input::Applied(last));
+        if self.parts.progress.awaited.load(Ordering::SeqCst) {
+            let _ = self.parts.driver.send(Input::Applied);
+        }
         let took = started.elapsed();
         self.parts.metrics.apply_seconds.observe(took.as_secs_f64());
         if took > self.parts.warning {
@@ -267,14 +273,14 @@ impl Applier {
             && (self.last_checkpoint.elapsed() >= limits::CHECKPOINT_INTERVAL
                 || self.parts.reader.buffered_bytes() >= limits::CHECKPOINT_BYTES);
         if due || !self.flushes.is_empty() {
-            self.checkpoint();
+            self.checkpoint(false);
         }
     }
 
-    fn checkpoint(&mut self) {
-        let machine = &mut self.parts.machine;
-        let checkpoint = machine.take_checkpoint();
-        let _ = self.parts.checkpointer.send(checkpointer::Job::Commit(checkpoint));
+    fn checkpoint(&mut self, last: bool) {
+        let with_image = self.parts.images.take(&self.parts.reader, last);
+        let checkpoint = self.parts.machine.take_checkpoint(with_image);
+        let _ = self.parts.checkpointer.send(checkpointer::Job::Commit(Box::new(checkpoint)));
         self.in_flight = Some(std::mem::take(&mut self.flushes));
         self.dirty = false;
         self.last_checkpoint = Instant::now();
@@ -282,9 +288,12 @@ impl Applier {
 
     /// The last checkpoint before the thread ends, so that a restart has nothing to replay.
     fn finish(&mut self) -> Result<(), Fault> {
-        while self.in_flight.is_some() || self.dirty {
+        // One more in any case, for the image that comes with it.
+        let mut last = false;
+        while self.in_flight.is_some() || self.dirty || !last {
             if self.in_flight.is_none() {
-                self.checkpoint();
+                last = true;
+                self.checkpoint(last);
             }
             match self.parts.jobs.recv() {
                 Ok(Job::Checkpointed) => self.take(Job::Checkpointed)?,

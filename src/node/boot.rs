@@ -21,10 +21,10 @@ use tokio::sync::watch;
 
 use super::handle::{Handle, Limits, Shared};
 use super::ids::Ids;
+use super::log_writer::LogWriter;
 use super::progress::Progress;
 use super::{
-    Clock, Node, Stop, applier, checkpointer, compaction, driver, duties, log_writer, records,
-    watches,
+    Clock, Node, Stop, applier, checkpointer, compaction, driver, duties, images, records, watches,
 };
 use crate::config::{Config, FoundingError};
 use crate::error::Fault;
@@ -34,13 +34,16 @@ use crate::machine::{Applied, Machine, Settings};
 use crate::members::{Member, Members};
 use crate::metrics::Metrics;
 use crate::raft::{self, Boot, Boundary, Core, conf};
-use crate::storage::disk::{Disk, RealDisk};
+use crate::storage::disk::{Disk, RealDisk, Unsynced};
 use crate::storage::engine::{Engine, Table, Write};
 use crate::storage::keys;
 use crate::storage::layout::{Found, Layout, LayoutError};
 use crate::storage::state::Place;
 use crate::storage::wal::{self, Wal};
 use crate::version;
+
+#[cfg(test)]
+mod tests;
 
 /// Why a node does not boot. The text is for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +103,7 @@ struct Recovered {
 
 pub(super) fn start(config: Config) -> Result<Node, BootError> {
     let data_dir = config.data_dir();
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let disk = disk(&config);
     let create = disk.create_dir(&data_dir);
     create.map_err(|source| BootError::Directory { path: data_dir.clone(), source })?;
     let lock = DirectoryLock::take(&data_dir)?;
@@ -115,6 +118,18 @@ pub(super) fn start(config: Config) -> Result<Node, BootError> {
         Found::Member { .. } => recover(&config, &layout, &disk)?,
     };
     launch(config, layout, disk, recovered, lock)
+}
+
+/// The disk a member lives on, which is waited for unless somebody said not to.
+fn disk(config: &Config) -> Arc<dyn Disk> {
+    if !config.unsafe_no_fsync {
+        return Arc::new(RealDisk);
+    }
+    tracing::warn!(
+        "--unsafe-no-fsync: nothing waits for the disk. Writes that were acknowledged are lost if \
+         this machine loses power or crashes, and its data may not be readable afterwards"
+    );
+    Arc::new(Unsynced(Arc::new(RealDisk)))
 }
 
 /// Founds a one-member cluster in an empty directory.
@@ -267,7 +282,6 @@ fn core(config: &Config, recovered: &mut Recovered, machine: &Machine) -> Result
 /// Both ends of every channel between the threads.
 struct Wires {
     driver: (Sender<driver::Input>, Receiver<driver::Input>),
-    log_writer: (Sender<log_writer::Job>, Receiver<log_writer::Job>),
     applier: (Sender<applier::Job>, Receiver<applier::Job>),
     checkpointer: (Sender<checkpointer::Job>, Receiver<checkpointer::Job>),
     watches: (Sender<watches::Input>, Receiver<watches::Input>),
@@ -279,7 +293,6 @@ impl Wires {
     fn new() -> Self {
         Self {
             driver: crossbeam_channel::bounded(limits::DRIVER_INBOX_MAX),
-            log_writer: crossbeam_channel::unbounded(),
             applier: crossbeam_channel::unbounded(),
             checkpointer: crossbeam_channel::unbounded(),
             watches: crossbeam_channel::unbounded(),
@@ -298,7 +311,11 @@ fn launch(
 ) -> Result<Node, BootError> {
     let member_id = recovered.member_id;
     let settings = Settings { member_id, quota_bytes: config.quota_bytes() };
-    let machine = Machine::open(recovered.engine.clone(), settings)?;
+    let place = place(&config, &layout, &disk);
+    let image = images::read(&place);
+    let image_bytes = Arc::new(AtomicU64::new(0));
+    let images = images::Pace::new(image.is_some(), image_bytes.clone());
+    let machine = Machine::open(recovered.engine.clone(), settings, image)?;
     let core = core(&config, &mut recovered, &machine)?;
     let wires = Wires::new();
     let handle = Handle {
@@ -320,15 +337,30 @@ fn launch(
             ready: wires.ready.1.clone(),
         }),
     };
-    let place = place(&config, &layout, &disk);
-    let mut threads = storage_threads(&handle.shared, &wires, recovered, place);
-    threads.extend(state_threads(&handle, &wires, &config, machine, core));
+    let checkpointer = checkpointer::start(checkpointer::Parts {
+        engine: recovered.engine,
+        place,
+        reader: handle.shared.reader.clone(),
+        jobs: wires.checkpointer.1.clone(),
+        applier: wires.applier.0.clone(),
+        driver: wires.driver.0.clone(),
+        progress: handle.shared.progress.clone(),
+        metrics: handle.shared.metrics.clone(),
+        images: images::Writer::new(image_bytes),
+    });
+    let log = LogWriter::new(
+        recovered.wal,
+        wires.driver.0.clone(),
+        handle.shared.progress.clone(),
+        handle.shared.metrics.clone(),
+    );
+    let mut threads = state_threads(&handle, &wires, &config, (machine, images), core, log);
+    threads.push(checkpointer);
     let stop = Stop {
         duties: wires.duties.0,
         applier: wires.applier.0,
         checkpointer: wires.checkpointer.0,
         driver: wires.driver.0,
-        log_writer: wires.log_writer.0,
         watches: wires.watches.0,
         threads,
         lock,
@@ -336,41 +368,14 @@ fn launch(
     Ok(Node { handle, stop })
 }
 
-/// The threads that wait for disks.
-fn storage_threads(
-    shared: &Shared,
-    wires: &Wires,
-    recovered: Recovered,
-    place: Place,
-) -> Vec<JoinHandle<()>> {
-    let log_writer = log_writer::start(log_writer::Parts {
-        wal: recovered.wal,
-        inbox: wires.log_writer.1.clone(),
-        own: wires.log_writer.0.clone(),
-        driver: wires.driver.0.clone(),
-        progress: shared.progress.clone(),
-        metrics: shared.metrics.clone(),
-    });
-    let checkpointer = checkpointer::start(checkpointer::Parts {
-        engine: recovered.engine,
-        place,
-        reader: shared.reader.clone(),
-        jobs: wires.checkpointer.1.clone(),
-        applier: wires.applier.0.clone(),
-        driver: wires.driver.0.clone(),
-        progress: shared.progress.clone(),
-        metrics: shared.metrics.clone(),
-    });
-    vec![log_writer, checkpointer]
-}
-
 /// The threads that own state, and the one that watches the clock.
 fn state_threads(
     handle: &Handle,
     wires: &Wires,
     config: &Config,
-    machine: Machine,
+    (machine, images): (Machine, images::Pace),
     core: Core,
+    log: LogWriter,
 ) -> Vec<JoinHandle<()>> {
     let shared = &handle.shared;
     // First, so that the hub starts from a state that nothing has been applied to yet.
@@ -398,6 +403,7 @@ fn state_threads(
             rows_per_step: config.compaction_batch_limit,
             pause: config.compaction_sleep_interval,
         },
+        images,
     });
     let driver = driver::start(driver::Parts {
         core,
@@ -405,7 +411,7 @@ fn state_threads(
         tick: config.heartbeat_interval,
         catchup_entries: config.snapshot_catchup_entries,
         inbox: wires.driver.1.clone(),
-        log_writer: wires.log_writer.0.clone(),
+        log,
         applier: wires.applier.0.clone(),
         progress: shared.progress.clone(),
         metrics: shared.metrics.clone(),

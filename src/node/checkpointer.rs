@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::driver::Input;
 use super::progress::Progress;
-use super::{applier, fatal};
+use super::{applier, fatal, images};
 use crate::error::Fault;
 use crate::limits;
 use crate::machine::Checkpoint;
@@ -35,7 +35,7 @@ const SPACE_POLL: Duration = Duration::from_millis(200);
 
 /// What the checkpointer can be told.
 pub(super) enum Job {
-    Commit(Checkpoint),
+    Commit(Box<Checkpoint>),
     /// Rewrite the engine's files; the reply comes when the fresh ones are in use.
     Defragment(oneshot::Sender<()>),
     Stop,
@@ -51,6 +51,7 @@ pub(super) struct Parts {
     pub driver: Sender<Input>,
     pub progress: Arc<Progress>,
     pub metrics: Arc<Metrics>,
+    pub images: images::Writer,
 }
 
 /// Starts the thread. It ends on [`Job::Stop`].
@@ -101,9 +102,12 @@ impl Checkpointer {
                 }
             };
             match job {
-                Job::Commit(checkpoint) => self.commit(checkpoint)?,
+                Job::Commit(checkpoint) => self.commit(*checkpoint)?,
                 Job::Defragment(reply) => self.defragment(reply)?,
-                Job::Stop => return Ok(()),
+                Job::Stop => {
+                    self.parts.images.wait();
+                    return Ok(());
+                }
             }
             self.bury()?;
         }
@@ -127,6 +131,9 @@ impl Checkpointer {
         self.parts.reader.checkpointed(checkpoint.revision());
         let _ = self.parts.applier.send(applier::Job::Checkpointed);
         let _ = self.parts.driver.send(Input::Checkpointed(checkpoint.applied));
+        if let Some(image) = checkpoint.take_image() {
+            self.parts.images.write(image, &self.parts.place);
+        }
         Ok(())
     }
 

@@ -46,20 +46,24 @@ impl Progress {
         Some(next.saturating_duration_since(Instant::now()))
     }
 
-    /// Takes a step if one is due.
-    pub fn step(&mut self, machine: &mut Machine) {
+    /// Takes a step if one is due; says whether it was the last.
+    pub fn step(&mut self, machine: &mut Machine) -> bool {
         let now = Instant::now();
         if self.next_step.is_none_or(|next| next > now) {
-            return;
+            return false;
         }
         match machine.store_mut().compact_step(self.pace.rows_per_step) {
             // What it waits for is a checkpoint or a hash, and neither takes long.
-            Step::More | Step::Waiting => self.next_step = Some(now + self.pace.pause),
+            Step::More | Step::Waiting => {
+                self.next_step = Some(now + self.pace.pause);
+                false
+            }
             Step::Done => {
                 self.next_step = None;
                 for reply in self.waiters.drain(..) {
                     let _ = reply.send(());
                 }
+                true
             }
         }
     }

@@ -1,17 +1,19 @@
 //! The driver: the one thread that owns the raft core.
 //!
 //! ```text
-//!  clients ──propose, read──▶ ┌────────┐ ──writes──▶ log writer ──persisted──▶ back here
+//!  clients ──propose, read──▶ ┌────────┐ ──append, sync──▶ log
 //!  clock ────tick───────────▶ │ driver │
-//!  applier ──applied────────▶ └────────┘ ──committed──▶ applier
+//!  others ───completions────▶ └────────┘ ──committed──▶ applier
 //! ```
 //!
 //! Each turn takes everything that waits in the inbox, offers all proposals to raft as one batch,
-//! and hands out the work that follows. The driver never waits for the disk or the state machine.
+//! makes what follows durable with one sync, and hands on what that commits. The driver never
+//! waits for the state machine. It does wait for the disk, see [`LogWriter`]; so a client's
+//! patience is measured where the client waits, not here.
 //!
 //! Invariants:
-//! - Channels out of here are unbounded, so that the driver cannot block; what bounds them is that
-//!   proposals are refused while too much is uncommitted or unapplied.
+//! - Channels out of here are unbounded, so that nobody but the disk can block the driver; what
+//!   bounds them is that proposals are refused while too much is uncommitted or unapplied.
 //! - A proposal waits under the index raft gave it. If another term's entry is committed there, it
 //!   is lost and its client is told to ask again.
 
@@ -27,7 +29,7 @@ use tokio::sync::oneshot;
 
 use super::applier::{self, Committed};
 use super::fatal;
-use super::log_writer;
+use super::log_writer::LogWriter;
 use super::progress::Progress;
 use crate::error::{Error, Fault};
 use crate::limits;
@@ -36,6 +38,7 @@ use crate::metrics::Metrics;
 use crate::pb::InternalRaftRequest;
 use crate::raft::conf::Change;
 use crate::raft::{ConfState, Core, Entry, Proposed, Refusal, Role, Work};
+use crate::storage::wal::Spare;
 
 /// A command on its way through the log, with whoever waits for it.
 pub(super) struct Proposal {
@@ -44,16 +47,13 @@ pub(super) struct Proposal {
     /// The same request, so that the member that proposed it need not decode it.
     pub request: InternalRaftRequest,
     pub reply: oneshot::Sender<Result<Reply, Error>>,
-    pub deadline: Instant,
 }
 
 /// What the driver can be told.
 pub(super) enum Input {
     Propose(Proposal),
-    /// The log writer made everything up to this write durable.
-    Persisted(u64),
-    /// The applier applied everything up to this index.
-    Applied(u64),
+    /// The applier came to the index that was [awaited](Progress::awaited).
+    Applied,
     /// The applier reached a configuration change and needs the configuration it makes.
     ConfChange {
         index: u64,
@@ -62,6 +62,8 @@ pub(super) enum Input {
     },
     /// Everything up to here is in the engine, durably.
     Checkpointed(Applied),
+    /// A segment reserved for the log, or why there is none.
+    Stock(Result<Spare, Fault>),
     /// A reader waits until applied state shows everything acknowledged before now.
     Read(oneshot::Sender<Result<(), Error>>),
     Stop,
@@ -71,7 +73,6 @@ pub(super) enum Input {
 struct Waiting {
     index: u64,
     term: u64,
-    deadline: Instant,
     request: InternalRaftRequest,
     reply: oneshot::Sender<Result<Reply, Error>>,
 }
@@ -83,7 +84,7 @@ pub(super) struct Parts {
     pub tick: Duration,
     pub catchup_entries: u64,
     pub inbox: Receiver<Input>,
-    pub log_writer: Sender<log_writer::Job>,
+    pub log: LogWriter,
     pub applier: Sender<applier::Job>,
     pub progress: Arc<Progress>,
     pub metrics: Arc<Metrics>,
@@ -94,8 +95,13 @@ pub(super) fn start(parts: Parts) -> thread::JoinHandle<()> {
     thread::Builder::new()
         .name("driver".into())
         .spawn(move || {
-            let driver =
-                Driver { parts, waiting: VecDeque::new(), reads: Vec::new(), opening: None };
+            let driver = Driver {
+                parts,
+                waiting: VecDeque::new(),
+                reads: Vec::new(),
+                opening: None,
+                applied: 0,
+            };
             if let Err(fault) = driver.run() {
                 fatal(&fault);
             }
@@ -111,12 +117,16 @@ struct Driver {
     reads: Vec<oneshot::Sender<Result<(), Error>>>,
     /// As a new leader: the last index of the log it took over. Reads open when it is applied.
     opening: Option<u64>,
+    /// What raft knows to be applied.
+    applied: u64,
 }
 
 impl Driver {
     fn run(mut self) -> Result<(), Fault> {
+        self.parts.log.order();
+        self.await_applied();
         self.stand_alone();
-        self.work()?;
+        self.turn()?;
         let mut next_tick = Instant::now() + self.parts.tick;
         let mut proposals = Vec::new();
         loop {
@@ -143,11 +153,31 @@ impl Driver {
             let now = Instant::now();
             if now >= next_tick {
                 self.parts.core.tick();
-                self.expire(now);
                 next_tick = (next_tick + self.parts.tick).max(now);
             }
+            self.turn()?;
+        }
+    }
+
+    /// Does what follows from the inputs taken, until nothing is left to do.
+    fn turn(&mut self) -> Result<(), Fault> {
+        self.work()?;
+        while self.catch_up() {
             self.work()?;
         }
+        self.parts.progress.pending.store(self.waiting.len() as u64, Ordering::Relaxed);
+        self.parts.log.tidy()
+    }
+
+    /// How many entries the state machine no longer needs are kept for followers that lag. One
+    /// stays in any case: recovery takes the term of the log's beginning from it.
+    fn entries_to_keep(&self) -> u64 {
+        if self.is_alone() { 1 } else { self.parts.catchup_entries.max(1) }
+    }
+
+    fn is_alone(&self) -> bool {
+        let conf = self.parts.core.conf_state();
+        conf.voters == [self.parts.member_id] && conf.learners.is_empty()
     }
 
     /// A sole voter need not wait for an election timeout: it leads as soon as it may.
@@ -161,18 +191,23 @@ impl Driver {
     fn take(&mut self, input: Input) -> Result<Next, Fault> {
         match input {
             Input::Propose(_) => unreachable!("proposals are gathered by the caller"),
-            Input::Persisted(number) => self.parts.core.on_persisted(number),
-            Input::Applied(index) => self.applied(index),
+            // Looked at in every turn.
+            Input::Applied => {}
             Input::ConfChange { index, change, reply } => {
                 let applied = self.parts.core.apply_conf_change(index, &change)?;
                 // The applier waits for this; it is gone only when the node stops.
                 let _ = reply.send(applied.conf_state);
             }
             Input::Checkpointed(applied) => {
-                let keep = applied.index.saturating_sub(self.parts.catchup_entries);
+                // What is in the engine was applied; raft must know before its log ends there.
+                self.catch_up();
+                let keep = applied.index.saturating_sub(self.entries_to_keep());
                 self.parts.core.compact(keep);
-                let release = log_writer::Job::Release { applied, keep };
-                let _ = self.parts.log_writer.send(release);
+                self.parts.log.release(applied, keep)?;
+            }
+            Input::Stock(spare) => self.parts.log.stock(spare)?,
+            Input::Read(reply) if self.parts.progress.read_open.load(Ordering::Acquire) => {
+                let _ = reply.send(Ok(()));
             }
             Input::Read(reply) => self.reads.push(reply),
             Input::Stop => return Ok(Next::Stop),
@@ -180,7 +215,16 @@ impl Driver {
         Ok(Next::GoOn)
     }
 
-    fn applied(&mut self, index: u64) {
+    /// Tells raft how far the applier has come, and whoever waits for that; whether it moved.
+    ///
+    /// The applier publishes its index and wakes nobody: raft needs it soon, not at once. Only
+    /// while something waits for it is it asked to.
+    fn catch_up(&mut self) -> bool {
+        let index = self.parts.progress.applied.load(Ordering::SeqCst);
+        if index <= self.applied {
+            return false;
+        }
+        self.applied = index;
         self.parts.core.on_applied(index);
         if self.parts.progress.leader.load(Ordering::Acquire) == 0 {
             self.stand_alone();
@@ -194,6 +238,15 @@ impl Driver {
                 let _ = reader.send(Ok(()));
             }
         }
+        self.await_applied();
+        true
+    }
+
+    /// Asks the applier to be told of its next index, as long as anything waits for it: an election
+    /// or a new leader's readers. Called before its index is looked at.
+    fn await_applied(&mut self) {
+        let leads = self.parts.progress.leader.load(Ordering::Acquire) != 0;
+        self.parts.progress.awaited.store(!leads || self.opening.is_some(), Ordering::SeqCst);
     }
 
     /// Offers all proposals to raft as one batch.
@@ -205,8 +258,8 @@ impl Driver {
         match self.parts.core.propose(payloads) {
             Ok(Proposed::Appended { first, term }) => {
                 for (index, proposal) in (first..).zip(proposals.drain(..)) {
-                    let Proposal { request, reply, deadline, .. } = proposal;
-                    self.waiting.push_back(Waiting { index, term, deadline, request, reply });
+                    let Proposal { request, reply, .. } = proposal;
+                    self.waiting.push_back(Waiting { index, term, request, reply });
                 }
             }
             Ok(Proposed::Forwarded { .. }) => {
@@ -224,17 +277,19 @@ impl Driver {
 
     /// Does everything raft wants done by now.
     fn work(&mut self) -> Result<(), Fault> {
-        while let Some(work) = self.parts.core.work() {
-            self.hand_out(work);
+        loop {
+            while let Some(work) = self.parts.core.work() {
+                self.hand_out(work)?;
+            }
+            let Some(number) = self.parts.log.sync()? else { return Ok(()) };
+            self.parts.core.on_persisted(number);
         }
-        self.parts.progress.pending.store(self.waiting.len() as u64, Ordering::Relaxed);
-        Ok(())
     }
 
-    fn hand_out(&mut self, work: Work) {
+    fn hand_out(&mut self, work: Work) -> Result<(), Fault> {
         assert!(work.messages.is_empty(), "a single member has nobody to write to");
         if let Some(persist) = work.persist {
-            let _ = self.parts.log_writer.send(log_writer::Job::Write(persist));
+            self.parts.log.append(persist)?;
         }
         if let Some(standing) = work.standing {
             let progress = &self.parts.progress;
@@ -248,11 +303,13 @@ impl Driver {
             self.opening = leads.then(|| self.parts.core.status().last_index);
             progress.read_open.store(false, Ordering::Release);
             tracing::info!(role = ?standing.role, term = standing.term, "raft role changed");
+            self.await_applied();
         }
         if !work.committed.is_empty() {
             let committed = work.committed.into_iter().map(|entry| self.claim(entry)).collect();
             let _ = self.parts.applier.send(applier::Job::Apply(committed));
         }
+        Ok(())
     }
 
     /// Joins a committed entry with the proposal that waits for it.
@@ -277,16 +334,6 @@ impl Driver {
         if let Some(waiting) = self.waiting.pop_front() {
             self.parts.metrics.proposals_failed.inc();
             let _ = waiting.reply.send(Err(Error::TimeoutDueToLeaderFail));
-        }
-    }
-
-    /// Tells clients whose time is up. Their entries may still be committed, as etcd's may.
-    fn expire(&mut self, now: Instant) {
-        while self.waiting.front().is_some_and(|waiting| waiting.deadline <= now) {
-            if let Some(waiting) = self.waiting.pop_front() {
-                self.parts.metrics.proposals_failed.inc();
-                let _ = waiting.reply.send(Err(Error::Timeout));
-            }
         }
     }
 }

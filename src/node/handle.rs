@@ -31,6 +31,9 @@ use crate::storage::engine;
 /// How often a renewal of an expired lease looks whether its revocation was applied.
 const EXPIRING_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long to wait for the engine before asking whether it waits for space.
+const FLUSH_PATIENCE: Duration = Duration::from_millis(500);
+
 /// What requests are measured against.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -166,9 +169,17 @@ impl Handle {
         }
     }
 
-    /// Proposes a command and waits for its answer.
+    /// Proposes a command and waits for its answer, but not for ever: a client whose time is up is
+    /// told so, and its command may still take effect, as etcd's may.
     pub async fn propose(&self, command: Command) -> Result<Reply, Error> {
-        self.submit(command).reply.await.unwrap_or(Err(Error::Stopped))
+        let answer = self.submit(command).reply;
+        match tokio::time::timeout(self.shared.limits.request_timeout, answer).await {
+            Ok(answer) => answer.unwrap_or(Err(Error::Stopped)),
+            Err(_) => {
+                self.shared.metrics.proposals_failed.inc();
+                Err(Error::Timeout)
+            }
+        }
     }
 
     /// Proposes a command; the answer may be waited for, or not.
@@ -195,8 +206,7 @@ impl Handle {
         if payload.len() > self.shared.limits.request_bytes_max {
             return Err((Error::RequestTooLarge, reply));
         }
-        let deadline = Instant::now() + self.shared.limits.request_timeout;
-        let proposal = Proposal { payload: payload.into(), request, reply, deadline };
+        let proposal = Proposal { payload: payload.into(), request, reply };
         self.shared.driver.try_send(Input::Propose(proposal)).map_err(|error| {
             let (input, error) = match error {
                 TrySendError::Full(input) => (input, Error::RequestTooManyRequests),
@@ -338,14 +348,22 @@ impl Handle {
     /// Opens a watch stream.
     pub(crate) fn watch(&self) -> super::WatchStream {
         let shared = &self.shared;
-        super::WatchStream::open(&shared.streams, shared.watches.clone(), &shared.limits.watch)
+        let (inbox, progress) = (shared.watches.clone(), shared.progress.clone());
+        super::WatchStream::open(&shared.streams, inbox, progress, &shared.limits.watch)
     }
 
-    /// Returns when everything applied before the call is in the engine.
+    /// Returns when everything applied before the call is in the engine; refused while the engine
+    /// waits for space, which may be for long.
     pub async fn flush(&self) -> Result<(), Error> {
-        let (reply, flushed) = oneshot::channel();
+        let (reply, mut flushed) = oneshot::channel();
         let _ = self.shared.applier.send(Job::Flush(reply));
-        flushed.await.map_err(|_| Error::Stopped)
+        loop {
+            match tokio::time::timeout(FLUSH_PATIENCE, &mut flushed).await {
+                Ok(flushed) => return flushed.map_err(|_| Error::Stopped),
+                Err(_) if self.shared.progress.is_state_disk_full() => return Err(Error::NoSpace),
+                Err(_) => {}
+            }
+        }
     }
 
     /// A view of the engine with everything applied before the call.

@@ -5,10 +5,10 @@
 //!
 //! | thread | owns | waits for |
 //! |---|---|---|
-//! | driver | the raft core | proposals, ticks, completions |
-//! | log-writer | the write-ahead log | entries to sync |
+//! | driver | the raft core, the write-ahead log | proposals, ticks, completions, syncs |
 //! | applier | the state machine | committed entries |
 //! | checkpointer | the right to commit to the engine | applied rows |
+//! | index-image, log-reserve | nothing; they come and go | the disk |
 //! | watch, watch-history | the watch hub; nothing | changes and requests; catch-up jobs |
 //! | duties | nothing | time |
 //!
@@ -23,6 +23,7 @@ mod driver;
 mod duties;
 mod handle;
 mod ids;
+mod images;
 mod log_writer;
 mod progress;
 mod records;
@@ -54,7 +55,6 @@ struct Stop {
     applier: Sender<applier::Job>,
     checkpointer: Sender<checkpointer::Job>,
     driver: Sender<driver::Input>,
-    log_writer: Sender<log_writer::Job>,
     watches: Sender<watches::Input>,
     threads: Vec<thread::JoinHandle<()>>,
     /// Held until the last byte is written: no second process on the same directory.
@@ -74,8 +74,7 @@ impl Node {
 
     /// Stops the threads after a last checkpoint, and lets the directory go.
     pub fn stop(self) {
-        let Stop { duties, applier, checkpointer, driver, log_writer, watches, threads, lock } =
-            self.stop;
+        let Stop { duties, applier, checkpointer, driver, watches, threads, lock } = self.stop;
         self.handle.shared.progress.stopping.store(true, Ordering::Release);
         drop(duties);
         // The applier's last checkpoint needs the checkpointer and tells the driver.
@@ -90,7 +89,6 @@ impl Node {
         }
         let _ = checkpointer.send(checkpointer::Job::Stop);
         let _ = driver.send(driver::Input::Stop);
-        let _ = log_writer.send(log_writer::Job::Stop);
         let _ = watches.send(watches::Input::Stop);
         for thread in rest {
             let _ = thread.join();

@@ -10,6 +10,11 @@ pub(super) struct Progress {
     pub committed: AtomicU64,
     pub applied: AtomicU64,
     pub pending: AtomicU64,
+    /// Whether the driver wants to be woken when `applied` moves. Set before `applied` is read, and
+    /// read after it is set, both sequentially consistent: one of the two sees the other.
+    pub awaited: AtomicBool,
+    /// Watch streams that are open; while there are none, nobody is told of changes.
+    pub streams: AtomicU64,
     /// Whether applied state may be read as it is: see [`super::Handle::read_barrier`].
     pub read_open: AtomicBool,
     /// Whether the log found no space to grow into.
@@ -33,7 +38,12 @@ pub struct Standing {
 impl Progress {
     /// Whether nothing that grows the state should be taken.
     pub fn is_disk_full(&self) -> bool {
-        self.disk_full.load(Ordering::Acquire) || self.state_disk_full.load(Ordering::Acquire)
+        self.disk_full.load(Ordering::Acquire) || self.is_state_disk_full()
+    }
+
+    /// Whether the state engine waits for space.
+    pub fn is_state_disk_full(&self) -> bool {
+        self.state_disk_full.load(Ordering::Acquire)
     }
 
     /// The numbers now. Applied is read first, so that it never exceeds committed.

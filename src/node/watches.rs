@@ -19,6 +19,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use tokio::sync::mpsc;
 
+use super::progress::Progress;
 use super::{Clock, fatal};
 use crate::error::{Failure, Fault};
 use crate::metrics::Metrics;
@@ -136,6 +137,10 @@ impl Watches {
             Input::Changes(batch) => return self.publish(batch),
             Input::Compacted(revision) => self.hub.compacted(revision),
             Input::Open { stream, queue } => {
+                if self.queues.is_empty() {
+                    // Nobody told the hub of changes while there was nobody to tell them to.
+                    self.hub.restored(now(&self.parts.reader));
+                }
                 self.queues.insert(stream, queue);
                 self.hub.open(stream, self.parts.clock.now_ms());
             }
@@ -159,8 +164,15 @@ impl Watches {
     }
 
     fn publish(&mut self, batch: Vec<Changes>) -> Result<(), Fault> {
+        if self.queues.is_empty() {
+            return Ok(());
+        }
         let reader = self.parts.reader.clone();
         for changes in batch {
+            if changes.revision <= self.hub.revision() {
+                // A stream was opened between their publication and their arrival here.
+                continue;
+            }
             let mut lookup = |change: &crate::mvcc::Change| previous(&reader, change);
             self.hub.publish(changes, &mut lookup)?;
         }
@@ -244,9 +256,14 @@ fn page(reader: &Reader, job: &Job) -> Result<Page, Fault> {
 }
 
 /// One watch stream, as its edge holds it. Dropping it closes the stream.
+///
+/// It is counted from before its opening is sent until after its closing is: the applier leaves
+/// changes out only while the count is zero, and what it published before that shows in the state
+/// a first stream starts from.
 pub(crate) struct Stream {
     id: StreamId,
     inbox: Sender<Input>,
+    progress: Arc<Progress>,
     queue: mpsc::UnboundedReceiver<Delivery>,
     receipts: Receipts,
 }
@@ -259,11 +276,17 @@ pub(crate) struct Requests {
 }
 
 impl Stream {
-    pub(super) fn open(ids: &AtomicU64, inbox: Sender<Input>, limits: &Limits) -> Self {
+    pub(super) fn open(
+        ids: &AtomicU64,
+        inbox: Sender<Input>,
+        progress: Arc<Progress>,
+        limits: &Limits,
+    ) -> Self {
         let id = StreamId(ids.fetch_add(1, Ordering::Relaxed));
         let (sender, queue) = mpsc::unbounded_channel();
+        progress.streams.fetch_add(1, Ordering::SeqCst);
         let _ = inbox.send(Input::Open { stream: id, queue: sender });
-        Self { id, inbox, queue, receipts: Receipts::new(limits) }
+        Self { id, inbox, progress, queue, receipts: Receipts::new(limits) }
     }
 
     /// The half that takes requests.
@@ -288,6 +311,7 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         let _ = self.inbox.send(Input::Close { stream: self.id });
+        self.progress.streams.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -43,6 +43,9 @@ impl Settings {
     }
 }
 
+/// How a connection ended.
+pub(super) type Served = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
 /// Serves a connection. On shutdown it says so (GOAWAY) and finishes what is under way.
 pub(super) async fn serve<S>(
     stream: S,
@@ -51,7 +54,7 @@ pub(super) async fn serve<S>(
     surface: Surface,
     settings: Settings,
     mut stopping: watch::Receiver<bool>,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
+) -> Served
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

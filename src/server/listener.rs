@@ -7,17 +7,20 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::worker::{Accepted, Hands, Socket};
 use crate::config::{Scheme, Url};
 use crate::http::Surface;
+use crate::limits;
 
 /// A bound address.
 pub(super) struct Listener {
     socket: Bound,
     pub surface: Surface,
     tls: Option<Arc<rustls::ServerConfig>>,
+    /// How many more connections may be open, shared with other listeners.
+    seats: Arc<Semaphore>,
 }
 
 enum Bound {
@@ -31,10 +34,13 @@ impl Listener {
         url: &Url,
         surface: Surface,
         tls: Option<Arc<rustls::ServerConfig>>,
+        seats: Arc<Semaphore>,
     ) -> io::Result<Self> {
         let socket = match url.scheme {
             Scheme::Http | Scheme::Https => {
                 let socket = std::net::TcpListener::bind(&url.address)?;
+                // The standard library asks for 128, which clients that all come back exceed.
+                rustix::net::listen(&socket, limits::LISTEN_BACKLOG)?;
                 socket.set_nonblocking(true)?;
                 Bound::Tcp(socket)
             }
@@ -44,11 +50,12 @@ impl Listener {
                     let _ = std::fs::remove_file(&url.address);
                 }
                 let socket = std::os::unix::net::UnixListener::bind(&url.address)?;
+                rustix::net::listen(&socket, limits::LISTEN_BACKLOG)?;
                 socket.set_nonblocking(true)?;
                 Bound::Unix(socket)
             }
         };
-        Ok(Self { socket, surface, tls })
+        Ok(Self { socket, surface, tls, seats })
     }
 
     /// The bound address of a TCP listener.
@@ -85,27 +92,33 @@ pub(super) fn start(
 }
 
 async fn accept_all(listener: Listener, hands: Hands, mut stopping: watch::Receiver<bool>) {
-    let Listener { socket, surface, tls } = listener;
+    let Listener { socket, surface, tls, seats } = listener;
     let accept = async {
         match socket {
             Bound::Tcp(socket) => {
                 let socket = TcpListener::from_std(socket).expect("a bound socket");
                 loop {
-                    let accepted = socket.accept().await.map(|(stream, _)| stream);
-                    if let Some(stream) = settle(accepted).await {
+                    let seat = sit_down(&seats).await;
+                    if let Some((stream, from)) = settle(socket.accept().await).await {
                         let _ = stream.set_nodelay(true);
-                        let socket = stream.into_std().map(Socket::Tcp);
-                        hand_over(&hands, socket, surface, &tls);
+                        let (socket, from) = (stream.into_std().map(Socket::Tcp), from.to_string());
+                        hand_over(&hands, socket, |socket| {
+                            let tls = tls.clone();
+                            Accepted { socket, surface, tls, from, seat }
+                        });
                     }
                 }
             }
             Bound::Unix(socket) => {
                 let socket = UnixListener::from_std(socket).expect("a bound socket");
                 loop {
-                    let accepted = socket.accept().await.map(|(stream, _)| stream);
-                    if let Some(stream) = settle(accepted).await {
-                        let socket = stream.into_std().map(Socket::Unix);
-                        hand_over(&hands, socket, surface, &tls);
+                    let seat = sit_down(&seats).await;
+                    if let Some((stream, _)) = settle(socket.accept().await).await {
+                        let (socket, from) = (stream.into_std().map(Socket::Unix), "@".to_owned());
+                        hand_over(&hands, socket, |socket| {
+                            let tls = tls.clone();
+                            Accepted { socket, surface, tls, from, seat }
+                        });
                     }
                 }
             }
@@ -115,6 +128,11 @@ async fn accept_all(listener: Listener, hands: Hands, mut stopping: watch::Recei
         () = accept => {}
         _ = stopping.wait_for(|stop| *stop) => {}
     }
+}
+
+/// Waits until another connection may be open.
+async fn sit_down(seats: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    seats.clone().acquire_owned().await.expect("nobody closes the semaphore")
 }
 
 /// An accepted stream, or a pause: running out of descriptors must not become a busy loop.
@@ -129,14 +147,9 @@ async fn settle<S>(accepted: io::Result<S>) -> Option<S> {
     }
 }
 
-fn hand_over(
-    hands: &Hands,
-    socket: io::Result<Socket>,
-    surface: Surface,
-    tls: &Option<Arc<rustls::ServerConfig>>,
-) {
+fn hand_over(hands: &Hands, socket: io::Result<Socket>, accepted: impl FnOnce(Socket) -> Accepted) {
     match socket {
-        Ok(socket) => hands.give(Accepted { socket, surface, tls: tls.clone() }),
+        Ok(socket) => hands.give(accepted(socket)),
         Err(error) => tracing::warn!(%error, "cannot hand over a connection"),
     }
 }

@@ -5,20 +5,24 @@
 //! stop accepting ─▶ finish requests ─▶ end streams ─▶ stop node (last checkpoint) ─▶ done
 //! ```
 //!
+//! - Clients never take the last descriptors: the log and the state need files.
 //! - Listeners are bound first: a taken port fails the start before storage is touched.
 //! - Each worker is a thread with a runtime of its own. An acceptor hands every connection to the
 //!   worker with the fewest, and it stays there: a request never changes threads.
 
 mod client;
 mod connection;
+mod door;
 mod listener;
+mod refusals;
+mod seats;
 mod worker;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tonic::transport::Channel;
 
 use crate::api::Router;
@@ -40,6 +44,11 @@ pub enum StartError {
     Listen { url: String, source: std::io::Error },
     #[error("{url} asks for TLS, but --cert-file and --key-file are not given")]
     NoCertificate { url: String },
+    #[error(
+        "this process may open {limit} files, which leaves none for clients; it needs {needed} \
+         and more (ulimit -n, or LimitNOFILE= of systemd)"
+    )]
+    Descriptors { limit: u64, needed: u64 },
     #[error(transparent)]
     Tls(#[from] TlsError),
     #[error(transparent)]
@@ -64,11 +73,18 @@ impl Server {
     /// Starts a member and returns when it serves.
     pub async fn start(config: Config) -> Result<Running, StartError> {
         let mut listeners = Vec::new();
+        let worker_threads = match config.worker_threads {
+            0 => thread::available_parallelism().map_or(1, |cores| cores.get()),
+            threads => threads,
+        };
+        let (seats, own) = (seats::for_clients(worker_threads)?, seats::for_metrics());
         let split = !config.listen_client_http_urls.is_empty();
         let clients = if split { Surface::Grpc } else { Surface::Client };
-        bind(&config, &config.listen_client_urls, clients, &mut listeners)?;
-        bind(&config, &config.listen_client_http_urls, Surface::Http, &mut listeners)?;
-        bind(&config, &config.listen_metrics_urls, Surface::Metrics, &mut listeners)?;
+        let tls = certificates(&config)?;
+        let http = &config.listen_client_http_urls;
+        bind(&config.listen_client_urls, clients, &tls, &seats, &mut listeners)?;
+        bind(http, Surface::Http, &tls, &seats, &mut listeners)?;
+        bind(&config.listen_metrics_urls, Surface::Metrics, &tls, &own, &mut listeners)?;
         let addresses = |wanted: fn(Surface) -> bool| -> Vec<SocketAddr> {
             listeners
                 .iter()
@@ -80,10 +96,6 @@ impl Server {
         let metrics_addresses = addresses(|surface| surface == Surface::Metrics);
 
         let settings = Settings::new(&config);
-        let worker_threads = match config.worker_threads {
-            0 => thread::available_parallelism().map_or(1, |cores| cores.get()),
-            threads => threads,
-        };
         let node = Node::start(config)?;
         let handle = node.handle();
         handle.ready().await?;
@@ -97,7 +109,14 @@ impl Server {
             settings: settings.clone(),
             stopping: stopping.clone(),
         };
-        let workers = Workers::start(worker_threads, router, handle, settings, stopping.clone());
+        let workers = Workers::start(
+            worker_threads,
+            tls.is_some(),
+            router,
+            handle,
+            settings,
+            stopping.clone(),
+        );
         let acceptor = listener::start(listeners, workers.hands(), stopping);
         Ok(Running {
             node: Some(node),
@@ -130,19 +149,27 @@ async fn describe(node: &Handle) {
     }
 }
 
+/// What https listeners show, if there are any.
+fn certificates(config: &Config) -> Result<Option<Arc<rustls::ServerConfig>>, StartError> {
+    let urls = [&config.listen_client_urls, &config.listen_client_http_urls];
+    let mut urls = urls.into_iter().chain([&config.listen_metrics_urls]).flatten();
+    match (urls.find(|url| url.is_tls()), &config.client_tls) {
+        (None, _) => Ok(None),
+        (Some(_), Some(tls)) => Ok(Some(Arc::new(tls::server_config(tls)?))),
+        (Some(url), None) => Err(StartError::NoCertificate { url: url.to_string() }),
+    }
+}
+
 fn bind(
-    config: &Config,
     urls: &[Url],
     surface: Surface,
+    tls: &Option<Arc<rustls::ServerConfig>>,
+    seats: &Arc<Semaphore>,
     listeners: &mut Vec<Listener>,
 ) -> Result<(), StartError> {
     for url in urls {
-        let tls = match (&config.client_tls, url.is_tls()) {
-            (_, false) => None,
-            (Some(tls), true) => Some(Arc::new(tls::server_config(tls)?)),
-            (None, true) => return Err(StartError::NoCertificate { url: url.to_string() }),
-        };
-        let bound = Listener::bind(url, surface, tls)
+        let tls = tls.clone().filter(|_| url.is_tls());
+        let bound = Listener::bind(url, surface, tls, seats.clone())
             .map_err(|source| StartError::Listen { url: url.to_string(), source })?;
         listeners.push(bound);
     }

@@ -5,14 +5,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, watch};
-use tokio_rustls::TlsAcceptor;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
-use super::connection::{self, Settings};
+use super::connection::{self, Served, Settings};
+use super::door::{Caller, Door};
 use crate::api::Router;
 use crate::http::Surface;
 use crate::limits;
 use crate::node::Handle;
+use crate::tls;
 
 /// The longest that requests under way may hold up a shutdown.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
@@ -22,6 +23,10 @@ pub(super) struct Accepted {
     pub socket: Socket,
     pub surface: Surface,
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// The client's address, for the log.
+    pub from: String,
+    /// Given back when the connection is over, so that another can be accepted.
+    pub seat: OwnedSemaphorePermit,
 }
 
 /// A connected socket on its way to a worker's runtime.
@@ -38,6 +43,7 @@ pub(super) struct Hands {
 
 struct Hand {
     connections: Arc<AtomicUsize>,
+    /// Holds what has a seat, and seats are counted.
     inbox: mpsc::UnboundedSender<Accepted>,
 }
 
@@ -67,21 +73,22 @@ struct Shared {
     router: Router,
     node: Handle,
     settings: Settings,
-    handshakes: Arc<Semaphore>,
+    door: Arc<Door>,
     stopping: watch::Receiver<bool>,
 }
 
 impl Workers {
-    /// Starts `count` workers.
+    /// Starts `count` workers, ready for TLS if they are to speak it.
     pub fn start(
         count: usize,
+        tls: bool,
         router: Router,
         node: Handle,
         settings: Settings,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        let handshakes = Arc::new(Semaphore::new(limits::TLS_HANDSHAKES_MAX));
-        let shared = Shared { router, node, settings, handshakes, stopping };
+        let door = Door::new(limits::TLS_HANDSHAKE_TIMEOUT, limits::TLS_HANDSHAKES_MAX);
+        let shared = Shared { router, node, settings, door: Arc::new(door), stopping };
         let mut workers = Vec::new();
         let mut threads = Vec::new();
         for number in 0..count {
@@ -91,7 +98,12 @@ impl Workers {
             let shared = shared.clone();
             let thread = thread::Builder::new()
                 .name(format!("worker-{number}"))
-                .spawn(move || run(shared, connections, outbox))
+                .spawn(move || {
+                    if tls {
+                        tls::warm_up();
+                    }
+                    run(shared, connections, outbox);
+                })
                 .expect("the process may start threads");
             threads.push(thread);
         }
@@ -145,68 +157,56 @@ fn run(
 }
 
 async fn serve(shared: Shared, accepted: Accepted) {
-    let Shared { router, node, settings, handshakes, stopping } = shared;
-    let surface = accepted.surface;
-    let stream = match accepted.socket {
-        Socket::Tcp(socket) => tokio::net::TcpStream::from_std(socket).map(Stream::Tcp),
-        Socket::Unix(socket) => tokio::net::UnixStream::from_std(socket).map(Stream::Unix),
-    };
-    let served = match (stream, accepted.tls) {
-        (Err(error), _) => return tracing::warn!(%error, "cannot serve a connection"),
-        (Ok(Stream::Tcp(stream)), None) => {
-            connection::serve(stream, router, node, surface, settings, stopping).await
-        }
-        (Ok(Stream::Unix(stream)), None) => {
-            connection::serve(stream, router, node, surface, settings, stopping).await
-        }
-        (Ok(Stream::Tcp(stream)), Some(tls)) => match shake_hands(stream, tls, &handshakes).await {
-            Some(stream) => {
-                connection::serve(stream, router, node, surface, settings, stopping).await
+    let Accepted { socket, surface, tls, from, seat } = accepted;
+    let served = async {
+        match socket {
+            Socket::Tcp(socket) => {
+                let stream = tokio::net::TcpStream::from_std(socket)?;
+                receive(shared, stream, surface, tls, &from).await
             }
-            None => return,
-        },
-        (Ok(Stream::Unix(stream)), Some(tls)) => {
-            match shake_hands(stream, tls, &handshakes).await {
-                Some(stream) => {
-                    connection::serve(stream, router, node, surface, settings, stopping).await
-                }
-                None => return,
+            Socket::Unix(socket) => {
+                let stream = tokio::net::UnixStream::from_std(socket)?;
+                receive(shared, stream, surface, tls, &from).await
             }
         }
     };
-    if let Err(error) = served {
-        tracing::debug!(%error, "a connection ended badly");
+    if let Err(error) = served.await {
+        tracing::debug!(remote_addr = from, %error, "a connection ended badly");
     }
+    drop(seat);
 }
 
-/// A stream on the worker's own reactor.
-enum Stream {
-    Tcp(tokio::net::TcpStream),
-    Unix(tokio::net::UnixStream),
-}
-
-/// The encrypted stream; a client that is slow or has no right certificate is turned away.
-async fn shake_hands<S>(
-    stream: S,
-    tls: Arc<rustls::ServerConfig>,
-    handshakes: &Semaphore,
-) -> Option<tokio_rustls::server::TlsStream<S>>
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
-{
-    let accept = async {
-        let _permit = handshakes.acquire().await.map_err(std::io::Error::other)?;
-        TlsAcceptor::from(tls).accept(stream).await
+/// Serves a caller that makes it through the door before the member stops.
+async fn receive<S: Caller>(
+    shared: Shared,
+    mut stream: S,
+    surface: Surface,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    from: &str,
+) -> Served {
+    let Shared { router, node, settings, door, stopping } = shared;
+    let mut stop = stopping.clone();
+    let stop = async move {
+        let _ = stop.wait_for(|stop| *stop).await;
     };
-    match tokio::time::timeout(limits::TLS_HANDSHAKE_TIMEOUT, accept).await {
-        Ok(Ok(stream)) => Some(stream),
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "rejected connection on client endpoint");
-            None
+    match tls {
+        None => {
+            let hears = tokio::select! {
+                hears = door.hears_plain_text(&mut stream, from) => hears,
+                () = stop => false,
+            };
+            if !hears {
+                return Ok(());
+            }
+            connection::serve(stream, router, node, surface, settings, stopping).await
         }
-        Err(_) => {
-            tracing::warn!("rejected connection on client endpoint: TLS handshake timed out");
-            None
+        Some(tls) => {
+            let shaken = tokio::select! {
+                shaken = door.shake_hands(stream, tls, from) => shaken,
+                () = stop => None,
+            };
+            let Some(stream) = shaken else { return Ok(()) };
+            connection::serve(stream, router, node, surface, settings, stopping).await
         }
     }
 }

@@ -13,9 +13,11 @@
 
 pub mod real;
 pub mod sim;
+mod unsynced;
 
 pub use real::RealDisk;
 pub use sim::SimDisk;
+pub use unsynced::Unsynced;
 
 use std::fmt::Debug;
 use std::io;
@@ -44,6 +46,10 @@ pub trait Disk: Debug + Send + Sync {
     }
     /// Whether a path exists.
     fn exists(&self, path: &Path) -> bool;
+    /// Whether `sync` and `sync_dir` do what they say; an engine with files of its own asks.
+    fn syncs(&self) -> bool {
+        true
+    }
 }
 
 /// An open file. Reads and writes are positional; a handle is shared freely.

@@ -9,6 +9,7 @@
 //! - A failed `sync` is final. Nobody retries it; the node stops.
 //! - A checkpoint is one engine commit: rows, applied index and term together or not at all.
 
+pub mod blocks;
 pub mod defrag;
 pub mod disk;
 pub mod engine;

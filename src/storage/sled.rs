@@ -82,6 +82,8 @@ struct Writer {
     synced: BTreeSet<PathBuf>,
     /// Rows stored in chunks, by head key, and into how many.
     chunked: BTreeMap<Vec<u8>, u32>,
+    /// Whether what sled flushed is made durable.
+    syncs: bool,
 }
 
 impl fmt::Debug for Sled {
@@ -103,13 +105,19 @@ impl Sled {
         let path = dir.join("db");
         let file = File::open(&path).map_err(|source| Fault::io("open", &path, source))?;
         let chunked = find_chunked(&tree, dir)?;
-        let mut writer = Writer { config, file, synced: BTreeSet::new(), chunked };
+        let mut writer = Writer { config, file, synced: BTreeSet::new(), chunked, syncs: true };
         writer.sync(dir)?;
         if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             sync_path(parent)?;
         }
         let shared = Shared { tree, dir: dir.to_owned(), versions: Mutex::default() };
         Ok(Self { shared: Arc::new(shared), writer: Mutex::new(writer) })
+    }
+
+    /// Leaves it to the system when commits reach the disk.
+    pub fn unsynced(self) -> Self {
+        self.writer.lock().syncs = false;
+        self
     }
 }
 
@@ -128,7 +136,7 @@ impl Engine for Sled {
         shared.versions.lock().end();
         shared.tree.flush().map_err(|error| shared.fault("flush", error))?;
         writer.config.global_error().map_err(|error| shared.fault("flush", error))?;
-        writer.sync(&shared.dir)
+        if writer.syncs { writer.sync(&shared.dir) } else { Ok(()) }
     }
 
     fn view(&self) -> Result<Box<dyn View>, Fault> {

@@ -4,6 +4,7 @@
 //! state/current    the generation in use, one number
 //! state/7/         the engine's files of generation 7
 //! state/8/         a copy under way; it counts once `current` says so
+//! state/index      an image of the index, of whatever generation: their rows are the same
 //! ```
 //!
 //! - `current` is replaced by a rename, so a crash leaves one generation or the other.
@@ -121,6 +122,11 @@ impl Place {
         })
     }
 
+    /// Where the image of the index is. It may be absent, old or damaged: see `mvcc::Image`.
+    pub fn image_path(&self) -> PathBuf {
+        self.dir.join("index")
+    }
+
     /// Bytes that files of the engine may still grow by.
     pub fn free_bytes(&self) -> Result<u64, Fault> {
         let free = self.disk.free_bytes(&self.dir);
@@ -140,7 +146,10 @@ impl Place {
         self.create_dir(&dir)?;
         Ok(match self.kind {
             Kind::Redb => Arc::new(Redb::open(&self.disk, &dir.join("redb"), self.cache_bytes)?),
-            Kind::Sled => Arc::new(Sled::open(&dir.join("sled"), self.cache_bytes as u64)?),
+            Kind::Sled => {
+                let sled = Sled::open(&dir.join("sled"), self.cache_bytes as u64)?;
+                Arc::new(if self.disk.syncs() { sled } else { sled.unsynced() })
+            }
         })
     }
 }

@@ -15,5 +15,9 @@ mod tests;
 
 /// What an operator can do about an error of a tool, if there is something to say.
 pub fn advice(error: &anyhow::Error) -> Option<&'static str> {
-    error.chain().find_map(|cause| cause.downcast_ref::<crate::bolt::Error>()).map(|e| e.advice())
+    let of_a_file = |cause: &(dyn std::error::Error + 'static)| {
+        let not_sound = cause.downcast_ref::<snapshot::NotSound>().map(|not_sound| &not_sound.0);
+        not_sound.or(cause.downcast_ref::<crate::bolt::Error>()).map(|error| error.advice())
+    };
+    error.chain().find_map(of_a_file)
 }

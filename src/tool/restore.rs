@@ -1,8 +1,8 @@
 //! `snapshot restore`: a member's data directory made of a snapshot, kvorum's or etcd's.
 //!
 //! The rows go into a fresh engine in batches; the directory counts as a member's only after the
-//! last row was read and the whole file proved sound. A restore that fails leaves a directory that
-//! the next one may take over.
+//! last row was read, every tree proved sound, and a machine opened on them as a start would. A
+//! restore that fails leaves a directory that the next one may take over.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +12,9 @@ use bytes::Bytes;
 
 use super::import::{self, read_snapshot};
 use super::rewrite::{Bump, Membership, rewrite};
+use crate::bolt::Row;
 use crate::config::Config;
+use crate::machine::{Machine, Settings};
 use crate::node::Founding;
 use crate::storage::engine::{Table, Write};
 use crate::storage::keys;
@@ -59,23 +61,42 @@ pub fn restore(file: &Path, options: Options, config: &Config) -> Result<Restore
     let mut rows = 0;
     for row in rewrite(snapshot.rows()?, change) {
         let row = row?;
-        ensure!(
-            row.table != Table::Meta || row.key != keys::STORAGE_VERSION || known(&row.value),
-            "{} was written by a newer etcd, storage version {}; this kvorum reads up to {}",
-            file.display(),
-            String::from_utf8_lossy(&row.value),
-            version::STORAGE
-        );
+        check(&row, file)?;
         rows += 1;
         batch.put(row.table, row.key, row.value)?;
     }
     let storage_version = Bytes::from_static(version::STORAGE.as_bytes());
     batch.put(Table::Meta, Bytes::from_static(keys::STORAGE_VERSION), storage_version)?;
     batch.commit()?;
+    // Rows that a start would refuse are better refused while the old cluster may still be there.
+    let settings = Settings { member_id: founding.member.id, quota_bytes: None };
+    Machine::open(founding.engine.clone(), settings, None)?;
     let restored =
         Restored { rows, member_id: founding.member.id, cluster_id: founding.cluster_id };
     founding.complete()?;
     Ok(restored)
+}
+
+/// Refuses a row that this version cannot keep the promise of.
+fn check(row: &Row, file: &Path) -> Result<()> {
+    let value = String::from_utf8_lossy(&row.value);
+    match (row.table, &row.key[..]) {
+        (Table::Meta, keys::STORAGE_VERSION) => ensure!(
+            known(&row.value),
+            "{} was written by a newer etcd, storage version {value}; this kvorum reads up to {}",
+            file.display(),
+            version::STORAGE
+        ),
+        (Table::Auth, keys::AUTH_ENABLED) => ensure!(
+            row.value == keys::encode_flag(false)[..],
+            "authentication is on in {}, and this kvorum has no users yet: everybody could read \
+             and write everything; to restore it all the same, save it again after `etcdctl auth \
+             disable`",
+            file.display()
+        ),
+        _ => {}
+    }
+    Ok(())
 }
 
 /// Whether rows of this storage version are rows as they are here.

@@ -68,10 +68,11 @@ pub fn status(path: &Path) -> Result<Status> {
     })
 }
 
-/// A damaged page, in the words etcdutl has for a failed check.
+/// A damaged page, in the words etcdutl has for a failed check. What it is about is in the words
+/// already, so it is no source.
 #[derive(Debug, thiserror::Error)]
 #[error("snapshot file integrity check failed. 1 errors found.\n{0}")]
-struct NotSound(#[source] Error);
+pub(super) struct NotSound(pub Error);
 
 fn integrity(error: Error) -> anyhow::Error {
     match error {
@@ -178,7 +179,7 @@ impl Status {
 }
 
 /// A size as etcd's tools print it: powers of a thousand, one decimal below ten.
-fn humanize(bytes: u64) -> String {
+pub(super) fn humanize(bytes: u64) -> String {
     if bytes < 10 {
         return format!("{bytes} B");
     }

@@ -1,17 +1,20 @@
 //! `verify`: whether a data directory is whole, told without a member starting on it.
 //!
-//! The log is read record by record, the engine row by row, and the two must overlap, or a start
-//! would not find its way from one to the other.
+//! The log is read record by record, the engine row by row, also the rows a start has no use for;
+//! and the two must overlap, or a start would not find its way from one to the other.
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow, bail};
 
+use crate::error::Fault;
 use crate::limits;
 use crate::machine::{Machine, Settings};
 use crate::storage::disk::{Disk, RealDisk};
+use crate::storage::engine::{Engine, Table};
 use crate::storage::layout::{Found, Layout};
 use crate::storage::state::{Kind, Place};
 use crate::storage::wal;
@@ -39,12 +42,13 @@ pub fn verify(data_dir: &Path, wal_dir: Option<&Path>) -> Result<Verified> {
     if !disk.exists(data_dir) {
         bail!("{} does not exist", data_dir.display());
     }
-    let _lock = crate::node::lock(data_dir)?;
     let layout = Layout::new(data_dir, wal_dir);
+    // Before the lock, which is a file: somebody else's directory is left as it is.
     let engine = match layout.inspect(&*disk)? {
         Found::Nothing => bail!("{} holds no member", data_dir.display()),
         Found::Member { engine } => engine,
     };
+    let _lock = crate::node::lock(data_dir)?;
     let kind = [Kind::Redb, Kind::Sled].into_iter().find(|kind| kind.name() == engine);
     let kind = kind.ok_or_else(|| anyhow!("this kvorum has no engine {engine:?}"))?;
     let log = wal::verify(&*disk, &layout.wal)?;
@@ -53,7 +57,9 @@ pub fn verify(data_dir: &Path, wal_dir: Option<&Path>) -> Result<Verified> {
     }
     let place = Place { disk, dir: layout.state, kind, cache_bytes: limits::ENGINE_CACHE_BYTES };
     let settings = Settings { member_id: log.identity.member_id, quota_bytes: None };
-    let machine = Machine::open(place.open()?, settings)?;
+    let engine = place.open()?;
+    read_all(&*engine)?;
+    let machine = Machine::open(engine, settings, None)?;
     let applied = machine.applied().index;
     if applied + 1 < log.first_index || applied > log.last_index {
         bail!(
@@ -76,6 +82,14 @@ pub fn verify(data_dir: &Path, wal_dir: Option<&Path>) -> Result<Verified> {
         log_first_index: log.first_index,
         log_last_index: log.last_index,
         log_torn: log.torn,
+    })
+}
+
+/// Reads every row, for an engine checks what it returns.
+fn read_all(engine: &dyn Engine) -> Result<(), Fault> {
+    let view = engine.view()?;
+    Table::ALL.into_iter().try_for_each(|table| {
+        view.scan(table, &[], None, &mut |_, _| Ok(ControlFlow::Continue(())))
     })
 }
 

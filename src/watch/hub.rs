@@ -96,6 +96,11 @@ impl Hub {
         }
     }
 
+    /// Everything up to this revision was published here.
+    pub fn revision(&self) -> i64 {
+        self.revision
+    }
+
     /// What there is to do since the last call, in order.
     pub fn work(&mut self) -> Drain<'_, Output> {
         self.outputs.drain(..)
@@ -348,9 +353,10 @@ impl Hub {
         }
     }
 
-    /// Starts over on a store that was replaced by a snapshot, now in the state `now`.
+    /// Starts over on a store now in the state `now`, whose changes since the hub's revision were
+    /// not published here: a snapshot took its place, or there was no stream to tell of them.
     pub fn restored(&mut self, now: Now) {
-        assert!(now.revision >= self.revision, "a snapshot is not older than what it replaces");
+        assert!(now.revision >= self.revision, "a store does not go back");
         // Jobs under way come back in vain: none of their watchers is loading any more.
         self.ready.clear();
         self.behind.clear();

@@ -39,7 +39,11 @@ impl Member {
     /// Starts one; it need not be ready.
     pub fn spawn(directory: &Path, more: &[&str], variables: &[(&str, &str)]) -> Self {
         let arguments: Vec<&str> = FLAGS.iter().chain(more).copied().collect();
-        let mut command = command(directory, &arguments, variables);
+        Self::spawn_command(command(directory, &arguments, variables))
+    }
+
+    /// Starts one by another command line.
+    pub fn spawn_command(mut command: Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary runs");
         let log = BufReader::new(child.stderr.take().expect("stderr is a pipe"));
         Self { child, log }
@@ -47,6 +51,15 @@ impl Member {
 
     /// Reads the log up to the line with this message and returns that line.
     pub fn wait_for(&mut self, message: &str) -> Value {
+        self.read(message).1
+    }
+
+    /// Reads the log up to the line with this message and returns what came before it.
+    pub fn read_to(&mut self, message: &str) -> String {
+        self.read(message).0
+    }
+
+    fn read(&mut self, message: &str) -> (String, Value) {
         let mut seen = String::new();
         loop {
             let mut line = String::new();
@@ -54,7 +67,7 @@ impl Member {
             assert!(count > 0, "the log ended without {message:?}:\n{seen}");
             let entry: Value = serde_json::from_str(&line).expect("a line of the log is JSON");
             if entry["msg"] == message {
-                return entry;
+                return (seen, entry);
             }
             seen += &line;
         }

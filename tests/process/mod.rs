@@ -3,7 +3,7 @@
 //! What flags mean is tested where they are read, in `src/config`; here is what only a process has.
 
 mod embed;
-mod member;
+pub mod member;
 mod metrics;
 mod stop;
 

@@ -230,6 +230,6 @@ pub static UNSAFE: [Flag; 2] = [
         Bool,
         "false",
         "Do not wait for the disk. What was acknowledged is lost with the power.",
-        Idle("kvorum waits for the disk in any case"),
+        Built,
     ),
 ];

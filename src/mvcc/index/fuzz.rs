@@ -8,7 +8,8 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
-use super::{Facts, Head, Index, NOW};
+use super::{Builder, Facts, Head, Index, NOW, Pieces};
+use crate::error::Fault;
 use crate::mvcc::revision::Revision;
 use crate::span::Span;
 
@@ -63,6 +64,7 @@ impl Run {
             revision,
             create_revision: before.map_or(revision.main, |facts| facts.create_revision),
             version: before.map_or(1, |facts| facts.version + 1),
+            leased: key.len() % 3 == 1,
         };
         self.note(key, Head { facts, tombstone: false }, before);
     }
@@ -84,9 +86,16 @@ impl Run {
         self.pair.states.entry(key).or_default().push(head);
     }
 
+    /// Keeps the pair as it is; the snapshot goes on with an index built from stored pieces.
     fn snapshot(&mut self) {
         self.pair.index.check();
-        self.snapshots.push(self.pair.clone());
+        let mut pieces = Stored::default();
+        self.pair.index.save(&mut pieces).expect("memory takes everything");
+        let index = pieces.0.build(self.pair.index.sequences()).expect("its own pieces fit");
+        index.check();
+        let kept =
+            Pair { index: std::mem::replace(&mut self.pair.index, index), ..self.pair.clone() };
+        self.snapshots.push(kept);
         if self.snapshots.len() > 4 {
             self.snapshots.remove(0).compare();
         }
@@ -125,6 +134,22 @@ impl Run {
             !states.is_empty()
         });
         index.check();
+    }
+}
+
+/// The pieces of an index, stored in the parts of the next.
+#[derive(Default)]
+struct Stored(Builder);
+
+impl Pieces for Stored {
+    fn leaf(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        assert!(self.0.leaf(bytes), "what was saved is a leaf");
+        Ok(())
+    }
+
+    fn chunk(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        assert!(self.0.chunk(bytes), "what was saved is a chunk");
+        Ok(())
     }
 }
 

@@ -19,7 +19,7 @@ const SLOT: usize = 36;
 type Slot = [u8; SLOT];
 
 fn slot(head: Head, undo: Sequence) -> Slot {
-    let Facts { revision, create_revision, version } = head.facts;
+    let Facts { revision, create_revision, version, leased: _ } = head.facts;
     let mut slot = [0; SLOT];
     slot[..8].copy_from_slice(&revision.main.to_le_bytes());
     slot[8..16].copy_from_slice(&create_revision.to_le_bytes());
@@ -41,11 +41,36 @@ fn is_live(slot: &Slot) -> bool {
     kind_word(slot) >> 31 == 0
 }
 
+/// The shortest key above `last` and not above `first`, the next key after it.
+pub fn separator(last: &[u8], first: &[u8]) -> Vec<u8> {
+    first[..=common_len(last, first)].to_vec()
+}
+
 /// A leaf of the tree. A clone shares the bytes.
 #[derive(Clone, Debug, Default)]
 pub struct Leaf(Page<SLOT>);
 
 impl Leaf {
+    /// The leaf that [`Leaf::bytes`] are those of, if they are a leaf's.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        Page::from_bytes(bytes).map(Self)
+    }
+
+    /// The leaf as it can be stored.
+    pub fn bytes(&self) -> &[u8] {
+        self.0.bytes()
+    }
+
+    /// The smallest key, unless the leaf is empty.
+    pub fn first_key(&self) -> Option<Vec<u8>> {
+        (self.len() > 0).then(|| self.key(0).to_vec())
+    }
+
+    /// The largest key, unless the leaf is empty.
+    pub fn last_key(&self) -> Option<Vec<u8>> {
+        self.len().checked_sub(1).map(|last| self.key(last).to_vec())
+    }
+
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -135,8 +160,7 @@ impl Leaf {
         } else {
             len / 2
         };
-        let (last, first) = (self.key(middle - 1).to_vec(), self.key(middle).to_vec());
-        let separator = first[..=common_len(&last, &first)].to_vec();
+        let separator = separator(&self.key(middle - 1).to_vec(), &self.key(middle).to_vec());
         let upper = Self(self.0.part(middle..len));
         self.0 = self.0.part(0..middle);
         (separator, upper)

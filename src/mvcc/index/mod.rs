@@ -23,6 +23,7 @@
 //! - Every node but the root holds at least one key or two children.
 
 pub mod fuzz;
+mod image;
 mod leaf;
 mod node;
 mod page;
@@ -30,6 +31,7 @@ mod undo;
 
 use std::ops::ControlFlow;
 
+pub use image::{Builder, Pieces};
 pub use page::KeyParts;
 pub use undo::{Replaced, Sequence};
 
@@ -45,12 +47,14 @@ pub struct Facts {
     pub revision: Revision,
     pub create_revision: i64,
     pub version: i64,
+    /// Whether a lease is attached; its row says which.
+    pub leased: bool,
 }
 
 /// A state of a key: live, or deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Head {
-    /// Of a tombstone: creation revision and version are those of the life it ended.
+    /// Of a tombstone: all but the revision are those of the life it ended.
     pub facts: Facts,
     pub tombstone: bool,
 }
@@ -63,13 +67,15 @@ impl Head {
 
     /// Sub revision and kind in one word.
     fn kind_word(self) -> u32 {
-        self.facts.revision.sub | u32::from(self.tombstone) << 31
+        let Facts { revision, leased, .. } = self.facts;
+        revision.sub | u32::from(leased) << 30 | u32::from(self.tombstone) << 31
     }
 
     /// A state of which only sub revision and kind are set.
     fn from_kind_word(word: u32) -> Self {
         let revision = Revision::new(0, word & Revision::SUB_MAX);
-        Self { facts: Facts { revision, ..Facts::default() }, tombstone: word >> 31 == 1 }
+        let leased = word >> 30 & 1 == 1;
+        Self { facts: Facts { revision, leased, ..Facts::default() }, tombstone: word >> 31 == 1 }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow::{self, Break, Continue};
 use std::sync::Arc;
 
-use super::leaf::Leaf;
+use super::leaf::{Leaf, separator};
 use super::page::Page;
 use super::undo::{Sequence, Undo};
 use super::{Head, Visit};
@@ -58,6 +58,58 @@ impl Child {
         let live = inner.children.iter().map(|child| child.live).sum();
         let newest = inner.children.iter().map(|child| child.newest).max().unwrap_or(0);
         Self { node: Node::Inner(Arc::new(inner)), live, newest }
+    }
+
+    /// The tree above leaves that stand in order. All its nodes are about equally full.
+    pub fn above(leaves: Vec<Leaf>) -> Self {
+        let mut row: Vec<(Vec<u8>, Child)> = Vec::with_capacity(leaves.len());
+        let mut last: Option<Vec<u8>> = None;
+        for leaf in leaves {
+            let (first, next) = (leaf.first_key(), leaf.last_key());
+            let front = match (last, first) {
+                (Some(last), Some(first)) => separator(&last, &first),
+                _ => Vec::new(),
+            };
+            row.push((front, Self::leaf(leaf)));
+            last = next;
+        }
+        while row.len() > 1 {
+            let groups = row.len().div_ceil(CHILDREN);
+            let mut rest = row.into_iter();
+            let mut left = rest.len();
+            row = (0..groups)
+                .map(|group| {
+                    let size = left.div_ceil(groups - group);
+                    left -= size;
+                    Self::group(rest.by_ref().take(size))
+                })
+                .collect();
+        }
+        row.pop().map_or_else(Self::default, |(_, root)| root)
+    }
+
+    /// One node above neighbours, each behind its separator; the first one's is the node's.
+    fn group(members: impl Iterator<Item = (Vec<u8>, Self)>) -> (Vec<u8>, Self) {
+        let (mut separators, mut children, mut front) = (Page::default(), Vec::new(), Vec::new());
+        for (separator, child) in members {
+            match children.is_empty() {
+                true => front = separator,
+                false => separators = separators.insert(children.len() - 1, &separator, []),
+            }
+            children.push(child);
+        }
+        (front, Self::inner(Inner { separators, children }))
+    }
+
+    /// Visits all leaves in key order.
+    pub fn each_leaf<E>(&self, visit: &mut dyn FnMut(&Leaf) -> Result<(), E>) -> Result<(), E> {
+        match &self.node {
+            Node::Leaf(leaf) if leaf.len() == 0 => Ok(()),
+            Node::Leaf(leaf) => visit(leaf),
+            Node::Inner(inner) => {
+                inner.children.iter().try_for_each(|child| child.each_leaf(visit))
+            }
+        }
     }
 
     /// The newest state of `key` and its undo record.

@@ -66,6 +66,35 @@ impl<const SIZE: usize> Page<SIZE> {
         Self::default().insert(0, key, value)
     }
 
+    /// The page as it can be stored.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The page that [`Page::bytes`] are those of, if they keep the invariants of one.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() < HEADER {
+            return None;
+        }
+        let page = Self(Arc::from(bytes));
+        let fixed = page.len().checked_mul(2 * WORD + SIZE)?.checked_add(HEADER)?;
+        let keys_len = bytes.len().checked_sub(fixed)?;
+        let mut end = page.prefix_len();
+        for at in 0..page.len() {
+            let next = word(page.ends(), at) as usize;
+            if next < end || next > keys_len {
+                return None;
+            }
+            let suffix = &page.keys()[end..next];
+            if word(page.hints(), at) != hint(suffix) {
+                return None;
+            }
+            end = next;
+        }
+        let ascend = |at: usize| page.key(at - 1).suffix < page.key(at).suffix;
+        (end == keys_len && (1..page.len()).all(ascend)).then_some(page)
+    }
+
     pub fn len(&self) -> usize {
         word(&self.0, 0) as usize
     }

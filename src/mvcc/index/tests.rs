@@ -28,8 +28,12 @@ fn a_tree_grows_and_shrinks_through_all_heights() {
     let mut revision = 1;
     for key in &keys {
         revision += 1;
-        let facts =
-            Facts { revision: Revision::new(revision, 0), create_revision: revision, version: 1 };
+        let facts = Facts {
+            revision: Revision::new(revision, 0),
+            create_revision: revision,
+            version: 1,
+            leased: false,
+        };
         index.put(key.as_bytes(), Head { facts, tombstone: false });
     }
     index.check();

@@ -150,6 +150,51 @@ impl Undo {
         }
     }
 
+    /// The numbers of the first record and of the one behind the last.
+    pub fn bounds(&self) -> (Sequence, Sequence) {
+        (self.first, self.next)
+    }
+
+    /// Hands out the chunks as bytes: base, then words, up to the last record of this log. The
+    /// writer may be beyond it.
+    pub fn each_chunk<E>(&self, visit: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        let mut bytes = Vec::with_capacity((1 + CHUNK * WORDS) * 8);
+        let mut left = (self.next - self.first) as usize;
+        for chunk in self.chunks.iter() {
+            bytes.clear();
+            bytes.extend_from_slice(&chunk.base.to_le_bytes());
+            let records = left.min(CHUNK);
+            for word in &chunk.words[..records * WORDS] {
+                bytes.extend_from_slice(&word.load(Relaxed).to_le_bytes());
+            }
+            left -= records;
+            visit(&bytes)?;
+        }
+        Ok(())
+    }
+
+    /// The log that [`Undo::each_chunk`] handed out, if these can be its chunks.
+    pub fn from_chunks(chunks: Vec<Vec<u64>>, bounds: (Sequence, Sequence)) -> Option<Self> {
+        let (first, next) = bounds;
+        let mut left = usize::try_from(next.checked_sub(first)?).ok()?;
+        let mut made = Vec::with_capacity(chunks.len());
+        for stored in chunks {
+            let (base, stored) = stored.split_first()?;
+            let records = left.min(CHUNK);
+            if first == 0 || records == 0 || stored.len() != records * WORDS {
+                return None;
+            }
+            left -= records;
+            let words = (0..CHUNK * WORDS).map(|_| AtomicU64::new(0)).collect();
+            let chunk = Chunk { base: *base as i64, words };
+            for (slot, word) in chunk.words.iter().zip(stored) {
+                slot.store(*word, Relaxed);
+            }
+            made.push(Arc::new(chunk));
+        }
+        (left == 0).then(|| Self { chunks: Arc::new(made), first, next })
+    }
+
     fn at(&self, sequence: Sequence) -> usize {
         (sequence - self.first) as usize % CHUNK
     }

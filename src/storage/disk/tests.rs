@@ -203,3 +203,34 @@ fn the_same_seed_has_the_same_outcome() {
     };
     assert_eq!(outcome(), outcome());
 }
+
+#[test]
+fn an_unsynced_disk_does_everything_but_sync() {
+    let (plain, dir) = sim();
+    let below = SimDisk::new(1);
+    let unsynced = Unsynced(Arc::new(below.clone()));
+    unsynced.create_dir(&dir).expect("nothing fails yet");
+    let (mut left, mut right) = (Seed::new(9), Seed::new(9));
+    for step in 0..300 {
+        let expected = act(&plain, &dir, &mut left);
+        assert_eq!(act(&unsynced, &dir, &mut right), expected, "step {step}");
+    }
+
+    let path = dir.join("f");
+    let survives = |disk: &dyn Disk, below: &SimDisk| {
+        let file = disk.create(&path).expect("it is new");
+        disk.sync_dir(&dir).expect("nothing fails");
+        let name = below.fork();
+        name.crash(Crash::LoseAll);
+        below.sync_dir(&dir).expect("nothing fails");
+        file.write_at(0, &[1; 512]).expect("there is space");
+        file.sync().expect("nothing fails");
+        file.settle().expect("nothing fails");
+        let visible = read(disk, &path).expect("it is visible") == [1; 512];
+        below.crash(Crash::LoseAll);
+        let data = read(below, &path).expect("its name is durable") == [1; 512];
+        (visible, name.exists(&path), data, disk.syncs())
+    };
+    assert_eq!(survives(&plain, &plain), (true, true, true, true));
+    assert_eq!(survives(&unsynced, &below), (true, false, false, false));
+}
