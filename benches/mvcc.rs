@@ -137,7 +137,12 @@ fn random_key(n: usize) -> String {
 
 fn head(n: usize) -> Head {
     let main = n as i64 + 2;
-    let facts = Facts { revision: Revision::new(main, 0), create_revision: main, version: 1 };
+    let facts = Facts {
+        revision: Revision::new(main, 0),
+        create_revision: main,
+        version: 1,
+        leased: false,
+    };
     Head { facts, tombstone: false }
 }
 

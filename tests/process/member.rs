@@ -59,7 +59,8 @@ impl Member {
         self.read(message).0
     }
 
-    fn read(&mut self, message: &str) -> (String, Value) {
+    /// Reads the log up to the line with this message and returns both.
+    pub fn read(&mut self, message: &str) -> (String, Value) {
         let mut seen = String::new();
         loop {
             let mut line = String::new();

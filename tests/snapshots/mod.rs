@@ -1,7 +1,10 @@
-//! Snapshots from end to end: a member saves one or starts on one, and the tools look at both.
+//! Snapshots and images from end to end: a member saves one or starts on one, and the tools look
+//! at both.
 //!
 //! What the tools make of files is tested in `src/tool`, and against etcd in `tests/interop`; here
 //! is what needs a member at work.
+
+mod images;
 
 use std::fs;
 use std::future::Future;
@@ -12,8 +15,8 @@ use kvorum::pb::etcdserverpb::kv_client::KvClient;
 use kvorum::pb::etcdserverpb::lease_client::LeaseClient;
 use kvorum::pb::etcdserverpb::maintenance_client::MaintenanceClient;
 use kvorum::pb::{
-    AlarmRequest, KeyValue, LeaseTimeToLiveRequest, PutRequest, RangeRequest, RangeResponse,
-    SnapshotRequest, alarm_request::AlarmAction,
+    AlarmRequest, DeleteRangeRequest, KeyValue, LeaseTimeToLiveRequest, PutRequest, RangeRequest,
+    RangeResponse, SnapshotRequest, alarm_request::AlarmAction,
 };
 use prost::Message as _;
 use rustix::process::Signal;
@@ -27,6 +30,8 @@ use crate::process::member::{Member, run};
 /// A member at work, and a way to talk to it.
 struct Server {
     member: Member,
+    /// What it said before it was ready.
+    log: String,
     runtime: tokio::runtime::Runtime,
     channel: Channel,
 }
@@ -35,13 +40,13 @@ impl Server {
     /// Starts on what is in `data`.
     fn start(directory: &Path) -> Self {
         let mut member = Member::spawn(directory, &[], &[]);
-        let ready = member.wait_for("ready to serve client requests");
+        let (log, ready) = member.read("ready to serve client requests");
         let address = ready["address"].as_str().expect("an address");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("a runtime");
         let endpoint = Channel::from_shared(format!("http://{address}")).expect("an address");
         let channel = runtime.block_on(endpoint.connect()).expect("it is ready");
-        Self { member, runtime, channel }
+        Self { member, log, runtime, channel }
     }
 
     fn call<T>(&self, call: impl Future<Output = Result<tonic::Response<T>, Status>>) -> T {
@@ -49,7 +54,7 @@ impl Server {
     }
 
     fn kv(&self) -> KvClient<Channel> {
-        KvClient::new(self.channel.clone())
+        KvClient::new(self.channel.clone()).max_decoding_message_size(64 << 20)
     }
 
     fn put(&self, key: &str, value: &[u8]) -> Result<i64, Status> {
@@ -60,6 +65,11 @@ impl Server {
         };
         let response = self.runtime.block_on(self.kv().put(request))?.into_inner();
         Ok(response.header.expect("an answer has a header").revision)
+    }
+
+    fn delete(&self, key: &str) -> Result<i64, Status> {
+        let request = DeleteRangeRequest { key: key.to_owned().into(), ..Default::default() };
+        Ok(self.runtime.block_on(self.kv().delete_range(request))?.into_inner().deleted)
     }
 
     /// All keys at a revision; 0 is now.
@@ -86,7 +96,7 @@ impl Server {
     }
 
     fn end(self, signal: Signal) {
-        let Self { member, runtime, channel } = self;
+        let Self { member, runtime, channel, .. } = self;
         // A connection that nobody reads would be waited for.
         drop((channel, runtime));
         member.signal(signal);

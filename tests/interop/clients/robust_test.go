@@ -34,6 +34,17 @@ func TestSurvivesWhatKillsEtcd(t *testing.T) {
 			clientv3.OpPut("k", "", keep)).Commit()
 		t.Logf("delete, then keep the %s: %s", label, harness.ShowTxn(r, err))
 	}
+	back, err := client.Txn(ctx).Then(clientv3.OpDelete("a", clientv3.WithFromKey()),
+		clientv3.OpPut("k", "back")).Commit()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Compact(ctx, back.Header.Revision, clientv3.WithCompactPhysical()); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := client.Get(ctx, "k"); err != nil || len(got.Kvs) != 1 || string(got.Kvs[0].Value) != "back" {
+		t.Errorf("put back and compacted: %s", harness.ShowGet(got, err))
+	}
 	before, err := client.Get(ctx, "", clientv3.WithFromKey())
 	if err != nil || !server.Running() {
 		t.Fatalf("running %v: %v", server.Running(), err)

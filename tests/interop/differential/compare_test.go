@@ -205,6 +205,21 @@ func TestWatchComparisonNoticesEveryChange(t *testing.T) {
 			t.Errorf("unnoticed: %s", name)
 		}
 	}
+	// Of history it makes no difference where fragments end, but what they hold does.
+	whole := responses{{Header: &pb.ResponseHeader{Revision: 9}, WatchId: 1,
+		Events: []*mvccpb.Event{putEvent("a", 2), putEvent("b", 3), putEvent("c", 3)}}}
+	cut := func() responses {
+		first, second := proto.Clone(whole[0]).(*pb.WatchResponse), proto.Clone(whole[0]).(*pb.WatchResponse)
+		first.Events, first.Fragment, second.Events = first.Events[:2], true, second.Events[2:]
+		return responses{first, second}
+	}
+	late := map[int64]int64{1: 3}
+	if text := firstDifference(whole, cut(), late); text != "" {
+		t.Errorf("fragments of history told apart: %s", text)
+	}
+	if firstDifference(whole, cut()[1:], late) == "" || firstDifference(whole, cut()[:1], late) == "" {
+		t.Error("unnoticed: a lost fragment of history")
+	}
 	// Of history only a header from before the watch is one too many.
 	early := said()
 	early[0].Header.Revision = 1

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/protobuf/proto"
 
 	"kvorum/interop/harness"
@@ -81,15 +82,25 @@ func (w *watchStream) settle(revision int64) (said []*pb.WatchResponse) {
 // batch history differently but not split, merge or reorder what belongs together.
 //
 // What is told of history, up to where the store was when the watch was created, comes under the
-// revision of the moment: at least that one. Later events come under their own.
+// revision of the moment: at least that one. Later events come under their own. Large responses
+// are cut into fragments; which of history's are large depends on the batches, so those are joined.
 func lines(responses []*pb.WatchResponse, created map[int64]int64) map[int64][]string {
 	out := map[int64][]string{}
+	begun := map[int64][]*mvccpb.Event{}
 	for _, r := range responses {
 		if harness.IsProgress(r) {
 			continue
 		}
 		maskHeader(r.Header)
 		id := r.WatchId
+		if ofHistory(r, created[id]) {
+			events := append(begun[id], r.Events...)
+			if delete(begun, id); r.Fragment {
+				begun[id] = events
+				continue
+			}
+			r = &pb.WatchResponse{Header: r.Header, WatchId: id, Events: events}
+		}
 		if len(r.Events) == 0 {
 			out[id] = append(out[id], show(r))
 			continue
@@ -112,6 +123,12 @@ func lines(responses []*pb.WatchResponse, created map[int64]int64) map[int64][]s
 		}
 	}
 	return out
+}
+
+// ofHistory says whether all a response tells lies before its watch.
+func ofHistory(r *pb.WatchResponse, created int64) bool {
+	last := len(r.Events) - 1
+	return last >= 0 && r.Events[last].Kv.ModRevision <= created && r.Header.GetRevision() >= created
 }
 
 // firstDifference compares what two streams said, watch by watch.
