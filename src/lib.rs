@@ -69,8 +69,7 @@
 //!     ..Config::default()
 //! };
 //! let running = kvorum::Server::start(config).await?;
-//! let endpoint = format!("http://{}", running.client_addresses()[0]);
-//! let mut client = KvClient::connect(endpoint).await?;
+//! let mut client = KvClient::new(running.client());
 //! let put = PutRequest { key: "greeting".into(), value: "hello".into(), ..Default::default() };
 //! let answer = client.put(put).await?.into_inner();
 //! assert_eq!(answer.header.map(|header| header.revision), Some(2));

@@ -42,8 +42,8 @@ pub const REFUSAL_LINES_MAX: u32 = 10;
 pub const H2_STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 /// Bytes a client may send on one HTTP/2 connection before the server reads them.
 pub const H2_CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
-/// The largest set of request headers.
-pub const H2_HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
+/// The largest set of request headers; tokens travel there. A request with more is refused.
+pub const H2_HEADER_LIST_BYTES_MAX: u32 = 1024 * 1024;
 /// How long an HTTP/1.1 client may take to send the head of a request.
 pub const HTTP1_HEADER_TIMEOUT: Duration = Duration::from_secs(300);
 

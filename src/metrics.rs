@@ -3,68 +3,32 @@
 //! Counted at the edges and in `node`, from returned facts; never woven through logic. Gauges that
 //! mirror state are set when somebody scrapes (`http::metrics`). A member has its own registry, so
 //! that several may live in one process.
+//!
+//! What runs for every request is an addition to a number found once, never a search by labels.
+//!
+//! Absent, because kvorum has nothing they could tell of: `go_*` and `promhttp_*`, the insides of
+//! bbolt and of etcd's send loop, the v2 store, the grpc proxy. `tests/process/metrics.rs` has the
+//! list and holds the rest to what etcd shows.
 
-use std::time::Duration;
+mod grpc;
+mod process;
 
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder, exponential_buckets,
+    Counter, Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, exponential_buckets,
 };
 
-/// The names of gRPC codes by number, as go-grpc-prometheus spells them.
-const CODES: [&str; 17] = [
-    "OK",
-    "Canceled",
-    "Unknown",
-    "InvalidArgument",
-    "DeadlineExceeded",
-    "NotFound",
-    "AlreadyExists",
-    "PermissionDenied",
-    "ResourceExhausted",
-    "FailedPrecondition",
-    "Aborted",
-    "OutOfRange",
-    "Unimplemented",
-    "Internal",
-    "Unavailable",
-    "DataLoss",
-    "Unauthenticated",
-];
-
-/// The counters of one gRPC method, looked up once.
-#[derive(Clone)]
-pub struct GrpcMethod {
-    started: IntCounter,
-    handled: Vec<IntCounter>,
-    seconds: Option<Histogram>,
-}
-
-impl GrpcMethod {
-    /// A call began.
-    pub fn start(&self) {
-        self.started.inc();
-    }
-
-    /// A call ended with this gRPC code.
-    pub fn finish(&self, code: i32, took: Duration) {
-        let index = usize::try_from(code).unwrap_or(2).min(CODES.len() - 1);
-        self.handled[index].inc();
-        if let Some(seconds) = &self.seconds {
-            seconds.observe(took.as_secs_f64());
-        }
-    }
-}
+use grpc::Grpc;
+pub use grpc::{Calls, GrpcMethod, Messages};
+pub use process::Process;
 
 /// Everything a member counts.
 pub struct Metrics {
     registry: Registry,
-    grpc_started: IntCounterVec,
-    grpc_handled: IntCounterVec,
-    grpc_seconds: Option<HistogramVec>,
+    grpc: Grpc,
     pub client_received_bytes: IntCounter,
     pub client_sent_bytes: IntCounter,
-    pub client_requests: IntCounterVec,
+    pub calls: Calls,
     pub wal_fsync_seconds: Histogram,
     pub wal_write_bytes: IntGauge,
     pub backend_commit_seconds: Histogram,
@@ -78,14 +42,18 @@ pub struct Metrics {
     pub mvcc_deletes: IntCounter,
     pub mvcc_ranges: IntCounter,
     pub mvcc_txns: IntCounter,
+    pub mvcc_put_bytes: IntGauge,
     pub mvcc_events: IntCounter,
+    pub stream_failures: IntCounterVec,
     pub mvcc_keys: IntGauge,
     pub mvcc_revision: IntGauge,
     pub mvcc_compact_revision: IntGauge,
+    pub mvcc_hash_seconds: Histogram,
     pub mvcc_hash_rev_seconds: Histogram,
     pub watch_streams: IntGauge,
     pub watchers: IntGauge,
     pub watchers_slow: IntGauge,
+    pub lease_ttl_seconds: Histogram,
     pub leases_granted: IntCounter,
     pub leases_revoked: IntCounter,
     pub leases_renewed: IntCounter,
@@ -98,6 +66,8 @@ pub struct Metrics {
     pub proposals_applied: IntGauge,
     pub proposals_pending: IntGauge,
     pub proposals_failed: IntCounter,
+    pub read_indexes_failed: IntCounter,
+    pub read_indexes_slow: IntCounter,
     pub slow_applies: IntCounter,
     pub apply_seconds: Histogram,
     pub health_success: IntCounter,
@@ -107,21 +77,9 @@ pub struct Metrics {
     pub server_id: IntGaugeVec,
     pub server_version: IntGaugeVec,
     pub cluster_version: IntGaugeVec,
+    pub known_peers: IntGaugeVec,
     pub alarms: IntGaugeVec,
-    pub fd_used: IntGauge,
-    pub fd_limit: IntGauge,
     pub process: Process,
-}
-
-/// What the operating system says of this process.
-pub struct Process {
-    pub resident_bytes: IntGauge,
-    pub virtual_bytes: IntGauge,
-    pub cpu_seconds: Gauge,
-    pub open_fds: IntGauge,
-    pub max_fds: IntGauge,
-    pub start_seconds: Gauge,
-    pub threads: IntGauge,
 }
 
 /// Registers metrics of each type under one registry.
@@ -141,8 +99,23 @@ impl Maker<'_> {
         self.keep(IntCounter::new(name, help))
     }
 
+    /// Registers [`ZEROS`], and the gauge among them.
+    fn zeros(&self) {
+        for (name, help) in ZEROS {
+            self.counter(name, help);
+        }
+        self.gauge(
+            "etcd_server_snapshot_apply_in_progress_total",
+            "Whether a snapshot of another member is being applied.",
+        );
+    }
+
     fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
         self.keep(IntCounterVec::new(Opts::new(name, help), labels))
+    }
+
+    fn float_counter(&self, name: &str, help: &str) -> Counter {
+        self.keep(Counter::new(name, help))
     }
 
     fn gauge(&self, name: &str, help: &str) -> IntGauge {
@@ -158,49 +131,47 @@ impl Maker<'_> {
     }
 
     fn seconds(&self, name: &str, help: &str, start: f64, count: usize) -> Histogram {
+        self.keep(Histogram::with_opts(Self::doubling(name, help, start, count)))
+    }
+
+    fn histograms(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        (start, count): (f64, usize),
+    ) -> HistogramVec {
+        self.keep(HistogramVec::new(Self::doubling(name, help, start, count), labels))
+    }
+
+    /// Buckets of which each ends at twice the end of the one before.
+    fn doubling(name: &str, help: &str, start: f64, count: usize) -> HistogramOpts {
         let buckets = exponential_buckets(start, 2.0, count).expect("bounds are constants");
-        self.keep(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets)))
+        HistogramOpts::new(name, help).buckets(buckets)
     }
 }
+
+/// What cannot happen to a cluster of one member: true at zero, and there for those who watch it.
+const ZEROS: [(&str, &str); 2] = [
+    ("etcd_server_heartbeat_send_failures_total", "Heartbeats that could not be sent in time."),
+    ("etcd_server_learner_promote_successes", "Learners promoted while this member led."),
+];
 
 impl Metrics {
     /// A fresh registry; `extensive` adds latency histograms per gRPC method.
     pub fn new(extensive: bool) -> Self {
         let registry = Registry::new();
         let m = Maker(&registry);
-        let grpc_labels = ["grpc_type", "grpc_service", "grpc_method"];
-        let code_labels = ["grpc_type", "grpc_service", "grpc_method", "grpc_code"];
+        m.zeros();
         Self {
-            grpc_started: m.counters(
-                "grpc_server_started_total",
-                "Total number of RPCs started on the server.",
-                &grpc_labels,
-            ),
-            grpc_handled: m.counters(
-                "grpc_server_handled_total",
-                "Total number of RPCs completed on the server, regardless of success or failure.",
-                &code_labels,
-            ),
-            grpc_seconds: extensive.then(|| {
-                m.keep(HistogramVec::new(
-                    HistogramOpts::new(
-                        "grpc_server_handling_seconds",
-                        "Response latency (seconds) of RPCs handled by the server.",
-                    ),
-                    &grpc_labels,
-                ))
-            }),
+            grpc: Grpc::new(&m, extensive),
             client_received_bytes: m.counter(
                 "etcd_network_client_grpc_received_bytes_total",
                 "Bytes received from clients.",
             ),
             client_sent_bytes: m
                 .counter("etcd_network_client_grpc_sent_bytes_total", "Bytes sent to clients."),
-            client_requests: m.counters(
-                "etcd_server_client_requests_total",
-                "Client requests by kind and the API version the client states.",
-                &["type", "client_api_version"],
-            ),
+            calls: Calls::new(&m),
             wal_fsync_seconds: m.seconds(
                 "etcd_disk_wal_fsync_duration_seconds",
                 "How long fsync of the write-ahead log takes.",
@@ -243,11 +214,26 @@ impl Metrics {
             mvcc_deletes: m.counter("etcd_mvcc_delete_total", "Deletes applied."),
             mvcc_ranges: m.counter("etcd_mvcc_range_total", "Ranges answered."),
             mvcc_txns: m.counter("etcd_mvcc_txn_total", "Transactions applied."),
+            mvcc_put_bytes: m.gauge(
+                "etcd_debugging_mvcc_total_put_size_in_bytes",
+                "Bytes of the keys and values put.",
+            ),
             mvcc_events: m.counter("etcd_debugging_mvcc_events_total", "Events sent to watchers."),
+            stream_failures: m.counters(
+                "etcd_network_server_stream_failures_total",
+                "Streams that clients broke off by what they sent.",
+                &["Type", "API"],
+            ),
             mvcc_keys: m.gauge("etcd_debugging_mvcc_keys_total", "Live keys."),
             mvcc_revision: m.gauge("etcd_debugging_mvcc_current_revision", "The current revision."),
             mvcc_compact_revision: m
                 .gauge("etcd_debugging_mvcc_compact_revision", "The last compaction's revision."),
+            mvcc_hash_seconds: m.seconds(
+                "etcd_mvcc_hash_duration_seconds",
+                "How long hashing everything takes.",
+                0.01,
+                15,
+            ),
             mvcc_hash_rev_seconds: m.seconds(
                 "etcd_mvcc_hash_rev_duration_seconds",
                 "How long hashing the rows at a revision takes.",
@@ -258,6 +244,12 @@ impl Metrics {
             watchers: m.gauge("etcd_debugging_mvcc_watcher_total", "Watchers."),
             watchers_slow: m
                 .gauge("etcd_debugging_mvcc_slow_watcher_total", "Watchers fed from history."),
+            lease_ttl_seconds: m.seconds(
+                "etcd_debugging_lease_ttl_total",
+                "Times to live of the leases granted, in seconds.",
+                1.0,
+                24,
+            ),
             leases_granted: m.counter("etcd_debugging_lease_granted_total", "Leases granted."),
             leases_revoked: m.counter("etcd_debugging_lease_revoked_total", "Leases revoked."),
             leases_renewed: m.counter("etcd_debugging_lease_renewed_total", "Leases renewed."),
@@ -276,14 +268,21 @@ impl Metrics {
                 .gauge("etcd_server_proposals_pending", "Proposals waiting for their commit."),
             proposals_failed: m
                 .counter("etcd_server_proposals_failed_total", "Proposals that failed."),
+            read_indexes_failed: m
+                .counter("etcd_server_read_indexes_failed_total", "Read barriers that failed."),
+            read_indexes_slow: m
+                .counter("etcd_server_slow_read_indexes_total", "Read barriers that timed out."),
             slow_applies: m
                 .counter("etcd_server_slow_apply_total", "Applies slower than the warning."),
-            apply_seconds: m.seconds(
-                "etcd_server_apply_duration_seconds",
-                "How long applying a batch of entries takes.",
-                0.0001,
-                20,
-            ),
+            // One batch of entries at a time, of all kinds; the labels are there for queries.
+            apply_seconds: m
+                .histograms(
+                    "etcd_server_apply_duration_seconds",
+                    "How long applying a batch of entries takes.",
+                    &["version", "op", "success"],
+                    (0.0001, 20),
+                )
+                .with_label_values(&["v3", "Batch", "true"]),
             health_success: m.counter("etcd_server_health_success", "Successful /health answers."),
             health_failures: m.counter("etcd_server_health_failures", "Failed /health answers."),
             healthcheck: m.gauges(
@@ -307,52 +306,33 @@ impl Metrics {
                 "The cluster's version.",
                 &["cluster_version"],
             ),
+            known_peers: m.gauges(
+                "etcd_network_known_peers",
+                "Members this member knows, itself among them.",
+                &["Local", "Remote"],
+            ),
             alarms: m.gauges(
                 "etcd_debugging_server_alarms",
                 "Alarms in force.",
                 &["server_id", "alarm_type"],
             ),
-            fd_used: m.gauge("os_fd_used", "File descriptors in use."),
-            fd_limit: m.gauge("os_fd_limit", "The limit on file descriptors."),
             process: Process::new(&m),
             registry,
         }
     }
 
     /// The counters of a method, all of them present at zero.
-    pub fn grpc_method(&self, kind: &str, service: &str, method: &str) -> GrpcMethod {
-        let labels = [kind, service, method];
-        GrpcMethod {
-            started: self.grpc_started.with_label_values(&labels),
-            handled: CODES
-                .iter()
-                .map(|code| self.grpc_handled.with_label_values(&[kind, service, method, code]))
-                .collect(),
-            seconds: self.grpc_seconds.as_ref().map(|vec| vec.with_label_values(&labels)),
-        }
+    pub fn grpc_method(&self, kind: &'static str, service: &str, method: &str) -> GrpcMethod {
+        self.grpc.method(kind, service, method)
     }
 
     /// The exposition text.
     pub fn render(&self) -> Vec<u8> {
+        self.grpc.settle();
         let mut text = Vec::new();
         TextEncoder::new()
             .encode(&self.registry.gather(), &mut text)
             .expect("writing to memory cannot fail");
         text
-    }
-}
-
-impl Process {
-    fn new(m: &Maker<'_>) -> Self {
-        Self {
-            resident_bytes: m.gauge("process_resident_memory_bytes", "Resident memory, in bytes."),
-            virtual_bytes: m.gauge("process_virtual_memory_bytes", "Virtual memory, in bytes."),
-            cpu_seconds: m.float("process_cpu_seconds_total", "User and system CPU seconds spent."),
-            open_fds: m.gauge("process_open_fds", "Open file descriptors."),
-            max_fds: m.gauge("process_max_fds", "The limit on open file descriptors."),
-            start_seconds: m
-                .float("process_start_time_seconds", "Start time, in seconds of Unix time."),
-            threads: m.gauge("process_threads", "Threads of the process."),
-        }
     }
 }

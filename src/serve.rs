@@ -4,10 +4,12 @@
 //!   member is ready ends the process at once, and the next start recovers.
 //! - The end is etcd's: the process dies by the signal that asked for it, so that its parent sees
 //!   what happened; as process 1, which signals do not kill, it exits with 0.
-//! - A second signal does not wait for the orderly end.
+//! - A second signal does not wait for the orderly end. Signals that come together are one:
+//!   `timeout` and others send theirs to the process and to its group.
 
 use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use kvorum::config::{Config, Notice, Start, Url};
 use kvorum::logging::{self, Level};
@@ -17,6 +19,9 @@ use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
+
+/// The longest between signals that somebody sent once.
+const TOGETHER_MAX: Duration = Duration::from_millis(500);
 
 /// Runs a member until a signal ends it.
 pub fn run(start: Start, arguments: &[String]) -> ExitCode {
@@ -79,7 +84,7 @@ async fn serve(config: Config) -> Result<i32, ExitCode> {
     info!(signal = name(signal), "received signal; shutting down");
     tokio::select! {
         () = running.shutdown() => info!("the member has stopped"),
-        signal = signals.next() => {
+        signal = signals.again() => {
             info!(signal = name(signal), "received another signal; stopping at once");
             return Ok(signal);
         }
@@ -145,6 +150,18 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         })
+    }
+
+    /// The first signal that does not belong to the last one.
+    async fn again(&mut self) -> i32 {
+        let together = tokio::time::sleep(TOGETHER_MAX);
+        tokio::pin!(together);
+        loop {
+            tokio::select! {
+                () = &mut together => return self.next().await,
+                _ = self.next() => {}
+            }
+        }
     }
 
     async fn next(&mut self) -> i32 {

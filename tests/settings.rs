@@ -6,8 +6,7 @@ use std::path::Path;
 use crate::tidy::sources;
 
 /// Fields that only `src/config` knows, and why.
-const UNREAD: [(&str, &str); 9] = [
-    ("enable_grpc_gateway", "there is no gateway; the flag says so"),
+const UNREAD: [(&str, &str); 8] = [
     ("initial_advertise_peer_urls", "founding compares it with initial_cluster"),
     ("initial_cluster_state", "founding refuses to join"),
     ("listen_peer_urls", "waits for peers"),

@@ -5,9 +5,10 @@ use std::pin::Pin;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
-use super::{answer, validate};
+use super::{answer, tally, validate};
 use crate::error::Error;
 use crate::machine::{self, Reply};
+use crate::metrics::Messages;
 use crate::node::Handle;
 use crate::pb::internal_raft_request::Command;
 use crate::pb::kv_server::Kv as Service;
@@ -20,6 +21,8 @@ use crate::pb::{
 #[derive(Clone)]
 pub struct Kv {
     pub(super) node: Handle,
+    /// Counts the messages of streamed ranges.
+    pub(super) streamed: Messages,
 }
 
 type Streamed = Pin<Box<dyn Stream<Item = Result<RangeStreamResponse, Status>> + Send>>;
@@ -43,9 +46,10 @@ impl Service for Kv {
         let pages = async {
             validate::range_stream(&request)?;
             self.barrier(request.serializable).await?;
+            self.node.metrics().mvcc_ranges.inc();
             super::range_stream::pages(&self.node, &request)
         };
-        answer(pages.await.map(|pages| Box::pin(pages) as Streamed))
+        answer(pages.await.map(|pages| super::counted(pages, &self.streamed)))
     }
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
@@ -76,16 +80,19 @@ impl Kv {
         validate::range(request)?;
         self.barrier(request.serializable).await?;
         let mut response = self.node.read(|view| view.range(request))?;
+        self.node.metrics().mvcc_ranges.inc();
         self.node.complete(&mut response.header);
         Ok(response)
     }
 
     async fn do_put(&self, request: PutRequest) -> Result<PutResponse, Error> {
         validate::put(&request)?;
+        let bytes = tally::put_bytes(&request);
         let command = Command::Put(request);
         self.node.reserve(&command).await?;
         match self.node.propose(command).await? {
             Reply::Put(mut response) => {
+                tally::put(self.node.metrics(), bytes);
                 self.node.complete(&mut response.header);
                 Ok(response)
             }
@@ -100,6 +107,7 @@ impl Kv {
         validate::delete_range(&request)?;
         match self.node.propose(Command::DeleteRange(request)).await? {
             Reply::DeleteRange(mut response) => {
+                self.node.metrics().mvcc_deletes.inc();
                 self.node.complete(&mut response.header);
                 Ok(response)
             }
@@ -109,6 +117,7 @@ impl Kv {
 
     async fn do_txn(&self, request: TxnRequest) -> Result<TxnResponse, Error> {
         validate::txn(&request, self.node.limits().txn_ops_max)?;
+        let bytes = tally::branch_bytes(&request);
         let mut response = if machine::is_write(&request) {
             let command = Command::Txn(request);
             self.node.reserve(&command).await?;
@@ -120,6 +129,7 @@ impl Kv {
             self.barrier(machine::is_serializable(&request)).await?;
             self.node.read(|view| machine::read_only(view, &request))?
         };
+        tally::txn(self.node.metrics(), bytes, &response);
         self.node.complete(&mut response.header);
         Ok(response)
     }
@@ -141,6 +151,16 @@ impl Kv {
     /// Waits until this member knows everything acknowledged before now, unless stale is good
     /// enough.
     async fn barrier(&self, serializable: bool) -> Result<(), Error> {
-        if serializable { Ok(()) } else { self.node.read_barrier().await }
+        if serializable {
+            return Ok(());
+        }
+        let passed = self.node.read_barrier().await;
+        if let Err(error) = &passed {
+            self.node.metrics().read_indexes_failed.inc();
+            if *error == Error::Timeout {
+                self.node.metrics().read_indexes_slow.inc();
+            }
+        }
+        passed
     }
 }

@@ -9,6 +9,7 @@ use super::answer;
 use crate::error::Error;
 use crate::lease;
 use crate::machine::Reply;
+use crate::metrics::Messages;
 use crate::node::Handle;
 use crate::pb::internal_raft_request::Command;
 use crate::pb::lease_server::Lease as Service;
@@ -22,6 +23,8 @@ use crate::pb::{
 #[derive(Clone)]
 pub struct Lease {
     pub(super) node: Handle,
+    /// Counts what is kept alive.
+    pub(super) kept: Messages,
 }
 
 type Kept = Pin<Box<dyn Stream<Item = Result<LeaseKeepAliveResponse, Status>> + Send>>;
@@ -48,10 +51,17 @@ impl Service for Lease {
         &self,
         request: Request<Streaming<LeaseKeepAliveRequest>>,
     ) -> Result<Response<Kept>, Status> {
-        let node = self.node.clone();
+        let (node, kept) = (self.node.clone(), self.kept.clone());
         let answers = request.into_inner().then(move |request| {
-            let node = node.clone();
-            async move { keep_alive(&node, request?).await }
+            let (node, kept) = (node.clone(), kept.clone());
+            async move {
+                let request =
+                    request.map_err(|status| super::broken(&node, "lease-keepalive", status))?;
+                kept.received.inc();
+                let answer = keep_alive(&node, request).await?;
+                kept.sent.inc();
+                Ok(answer)
+            }
         });
         Ok(Response::new(Box::pin(answers)))
     }
@@ -96,6 +106,7 @@ impl Lease {
         self.node.reserve(&command).await?;
         match self.node.propose(command).await? {
             Reply::LeaseGrant(mut response) => {
+                self.node.metrics().lease_ttl_seconds.observe(response.ttl as f64);
                 response.header = Some(self.node.header());
                 Ok(response)
             }

@@ -1,6 +1,7 @@
 //! `etcdserverpb.Maintenance`: status, alarms, hashes, snapshots, defragmentation.
 
 use std::pin::Pin;
+use std::time::Instant;
 
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
@@ -8,6 +9,7 @@ use tonic::{Request, Response, Status};
 use super::answer;
 use crate::error::Error;
 use crate::machine::Reply;
+use crate::metrics::Messages;
 use crate::node::Handle;
 use crate::pb::downgrade_request::DowngradeAction;
 use crate::pb::internal_raft_request::Command;
@@ -24,6 +26,8 @@ use crate::version;
 #[derive(Clone)]
 pub struct Maintenance {
     pub(super) node: Handle,
+    /// Counts the blobs of snapshots.
+    pub(super) blobs: Messages,
 }
 
 type Blobs = Pin<Box<dyn Stream<Item = Result<SnapshotResponse, Status>> + Send>>;
@@ -63,7 +67,7 @@ impl Service for Maintenance {
 
     async fn snapshot(&self, _: Request<SnapshotRequest>) -> Result<Response<Blobs>, Status> {
         let blobs = super::snapshot::blobs(&self.node).await;
-        answer(blobs.map(|blobs| Box::pin(blobs) as Blobs))
+        answer(blobs.map(|blobs| super::counted(blobs, &self.blobs)))
     }
 
     async fn move_leader(
@@ -127,7 +131,9 @@ impl Maintenance {
 
     async fn do_hash(&self) -> Result<HashResponse, Error> {
         let header = self.node.header();
+        let started = Instant::now();
         let hash = self.node.hash().await?;
+        self.node.metrics().mvcc_hash_seconds.observe(started.elapsed().as_secs_f64());
         Ok(HashResponse { header: Some(header), hash })
     }
 

@@ -1,8 +1,13 @@
 //! Every gRPC method by path: its kind, its counters, and whether it is built.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use crate::metrics::{GrpcMethod, Metrics};
+use tonic::Status;
+
+use super::status::status;
+use crate::error::Error;
+use crate::metrics::{GrpcMethod, Messages, Metrics};
 
 /// How messages flow in a method, in the words of etcd's metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,9 +59,23 @@ const NOT_BUILT: [(&str, &str); 3] = [
     ("v3electionpb.Election", "the election service"),
 ];
 
-/// The methods of this member with their counters.
+/// A method of this member.
+pub struct Method {
+    pub path: String,
+    pub kind: Kind,
+    pub counters: GrpcMethod,
+}
+
+impl Method {
+    /// Whether a call of it ends only when one side has had enough.
+    pub fn is_endless(&self) -> bool {
+        self.kind == BidiStream || self.path == "/grpc.health.v1.Health/Watch"
+    }
+}
+
+/// The methods of this member.
 pub struct Methods {
-    by_path: HashMap<String, (Kind, GrpcMethod)>,
+    by_path: HashMap<String, Arc<Method>>,
 }
 
 impl Methods {
@@ -66,20 +85,36 @@ impl Methods {
         for (service, kind, methods) in BUILT {
             for method in methods {
                 let counters = metrics.grpc_method(kind.label(), service, method);
-                by_path.insert(format!("/{service}/{method}"), (kind, counters));
+                let path = format!("/{service}/{method}");
+                by_path.insert(path.clone(), Arc::new(Method { path, kind, counters }));
             }
         }
         Self { by_path }
     }
 
     /// The method at a request path.
-    pub fn get(&self, path: &str) -> Option<&(Kind, GrpcMethod)> {
+    pub fn get(&self, path: &str) -> Option<&Arc<Method>> {
         self.by_path.get(path)
     }
-}
 
-/// What to say of a path that is not answered: the missing part's name, if it is one of etcd's.
-pub fn missing(path: &str) -> Option<&'static str> {
-    let service = path.strip_prefix('/')?.split('/').next()?;
-    NOT_BUILT.iter().find(|(name, _)| *name == service).map(|(_, words)| *words)
+    /// The counters of the messages of a method of the table.
+    pub fn messages(&self, path: &str) -> Messages {
+        self.by_path[path].counters.messages().clone()
+    }
+
+    /// The refusal of a path that is not answered; what is missing is named if it is etcd's.
+    pub fn unknown(&self, path: &str) -> Status {
+        let Some((service, method)) = path.strip_prefix('/').and_then(|path| path.rsplit_once('/'))
+        else {
+            return Status::unimplemented(format!("malformed method name: {path:?}"));
+        };
+        if let Some((_, words)) = NOT_BUILT.iter().find(|(name, _)| *name == service) {
+            return status(&Error::NotBuilt(words));
+        }
+        Status::unimplemented(if BUILT.iter().any(|(name, ..)| *name == service) {
+            format!("unknown method {method} for service {service}")
+        } else {
+            format!("unknown service {service}")
+        })
+    }
 }

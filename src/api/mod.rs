@@ -8,7 +8,9 @@
 //! - Services that are not built yet answer `Unimplemented` with a text that says so, never
 //!   silence.
 
+mod call;
 mod cluster;
+mod deadline;
 mod fuzz;
 mod health;
 mod kv;
@@ -19,13 +21,19 @@ mod range_stream;
 mod router;
 mod snapshot;
 mod status;
+mod tally;
 pub mod validate;
 mod watch;
 
-use tonic::{Response, Status};
+use std::pin::Pin;
+
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::{Code, Response, Status};
 
 use crate::error::Error;
 use crate::machine::Reply;
+use crate::metrics::Messages;
+use crate::node::Handle;
 
 pub use fuzz::fuzz_request;
 pub use router::Router;
@@ -33,6 +41,27 @@ pub use router::Router;
 /// A method's result as tonic wants it.
 fn answer<T>(result: Result<T, Error>) -> Result<Response<T>, Status> {
     result.map(Response::new).map_err(|error| status::status(&error))
+}
+
+/// The answers of a call with one request, counted as they go.
+fn counted<T>(
+    answers: impl Stream<Item = Result<T, Status>> + Send + 'static,
+    messages: &Messages,
+) -> Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>> {
+    messages.received.inc();
+    let sent = messages.sent.clone();
+    Box::pin(answers.map(move |answer| {
+        sent.inc();
+        answer
+    }))
+}
+
+/// Why the requests of a stream broke off, counted unless the client just went away.
+fn broken(node: &Handle, api: &str, status: Status) -> Status {
+    if !matches!(status.code(), Code::Cancelled | Code::Unknown) {
+        node.metrics().stream_failures.with_label_values(&["receive", api]).inc();
+    }
+    status::too_large(status)
 }
 
 /// A reply of another kind than the command: a bug; the client is told to come back later.

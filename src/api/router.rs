@@ -1,25 +1,27 @@
-//! The router: one HTTP request to the service it is for, counted on the way.
+//! The router: one HTTP request to the service it is for.
 //!
-//! gRPC and plain HTTP share a port; the content type tells them apart. Dispatch is a match on the
-//! path, not a routing table, because it runs for every request.
+//! gRPC and plain HTTP share a port; the protocol and the content type tell them apart. Dispatch is
+//! a match on the path, not a routing table, because it runs for every request.
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use http::{HeaderMap, Request, Response};
-use http_body::Frame;
+use http::{HeaderMap, Method as HttpMethod, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
+use tokio::sync::watch;
+use tonic::Status;
 use tonic::body::Body;
+use tonic::codec::CompressionEncoding::Gzip;
 use tower::Service as _;
 
-use super::methods::{self, Kind, Methods};
-use super::status::status;
+use super::call::{Answer, Call, deadline_exceeded, grpc_code};
+use super::methods::{Kind, Method, Methods};
+use super::status::{status, transport};
+use super::{cluster, deadline, health, kv, lease, maintenance, watch as watches};
 use crate::error::Error;
-use crate::metrics::GrpcMethod;
 use crate::node::Handle;
 use crate::pb::cluster_server::ClusterServer;
 use crate::pb::health::health_server::HealthServer;
@@ -31,87 +33,135 @@ use crate::pb::watch_server::WatchServer;
 /// A response under way.
 type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
+/// What a request calls, and how long its client is going to wait.
+type Asked = (Arc<Method>, Option<Duration>);
+
 /// All services of a member; cloned per connection.
 #[derive(Clone)]
 pub struct Router {
     node: Handle,
     methods: Arc<Methods>,
-    kv: KvServer<super::kv::Kv>,
-    watch: WatchServer<super::watch::Watch>,
-    lease: LeaseServer<super::lease::Lease>,
-    cluster: ClusterServer<super::cluster::Cluster>,
-    maintenance: MaintenanceServer<super::maintenance::Maintenance>,
-    health: HealthServer<super::health::Health>,
+    stopping: watch::Receiver<bool>,
+    kv: KvServer<kv::Kv>,
+    watch: WatchServer<watches::Watch>,
+    lease: LeaseServer<lease::Lease>,
+    cluster: ClusterServer<cluster::Cluster>,
+    maintenance: MaintenanceServer<maintenance::Maintenance>,
+    health: HealthServer<health::Health>,
 }
 
 impl Router {
-    /// The services over a node.
-    pub fn new(node: Handle) -> Self {
-        let decode_bytes_max = node.limits().request_bytes_max + crate::limits::GRPC_OVERHEAD_BYTES;
+    /// The services over a node. Streams without an end of their own end when `stopping` turns
+    /// true.
+    pub fn new(node: Handle, stopping: watch::Receiver<bool>) -> Self {
+        let bytes_max = node.limits().request_bytes_max + crate::limits::GRPC_OVERHEAD_BYTES;
         let methods = Arc::new(Methods::new(node.metrics()));
+        let messages = |path| methods.messages(path);
+        macro_rules! server {
+            ($server:ident, $service:expr) => {
+                $server::new($service)
+                    .max_decoding_message_size(bytes_max)
+                    .max_encoding_message_size(usize::MAX)
+                    .accept_compressed(Gzip)
+            };
+        }
         Self {
-            kv: KvServer::new(super::kv::Kv { node: node.clone() })
-                .max_decoding_message_size(decode_bytes_max)
-                .max_encoding_message_size(usize::MAX),
-            watch: WatchServer::new(super::watch::Watch { node: node.clone() })
-                .max_decoding_message_size(decode_bytes_max)
-                .max_encoding_message_size(usize::MAX),
-            lease: LeaseServer::new(super::lease::Lease { node: node.clone() })
-                .max_decoding_message_size(decode_bytes_max),
-            cluster: ClusterServer::new(super::cluster::Cluster { node: node.clone() })
-                .max_decoding_message_size(decode_bytes_max),
-            maintenance: MaintenanceServer::new(super::maintenance::Maintenance {
-                node: node.clone(),
-            })
-            .max_decoding_message_size(decode_bytes_max),
-            health: HealthServer::new(super::health::Health),
+            kv: server!(
+                KvServer,
+                kv::Kv { node: node.clone(), streamed: messages("/etcdserverpb.KV/RangeStream") }
+            ),
+            watch: server!(
+                WatchServer,
+                watches::Watch {
+                    node: node.clone(),
+                    messages: messages("/etcdserverpb.Watch/Watch"),
+                }
+            ),
+            lease: server!(
+                LeaseServer,
+                lease::Lease {
+                    node: node.clone(),
+                    kept: messages("/etcdserverpb.Lease/LeaseKeepAlive"),
+                }
+            ),
+            cluster: server!(ClusterServer, cluster::Cluster { node: node.clone() }),
+            maintenance: server!(
+                MaintenanceServer,
+                maintenance::Maintenance {
+                    node: node.clone(),
+                    blobs: messages("/etcdserverpb.Maintenance/Snapshot"),
+                }
+            ),
+            health: server!(HealthServer, health::Health),
             methods,
+            stopping,
             node,
         }
     }
 
     /// Whether a request is gRPC.
     pub fn is_grpc<B>(request: &Request<B>) -> bool {
-        request
-            .headers()
-            .get(http::header::CONTENT_TYPE)
-            .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+        let Some(content_type) = request.headers().get(http::header::CONTENT_TYPE) else {
+            return false;
+        };
+        let rest = content_type.as_bytes().strip_prefix(b"application/grpc");
+        request.version() == Version::HTTP_2
+            && rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
     }
 
     /// Answers one gRPC request.
     pub fn call(&self, request: Request<Incoming>) -> Answering {
-        let Some((kind, counters)) = self.methods.get(request.uri().path()) else {
-            let refusal = unknown(request.uri().path());
-            return Box::pin(std::future::ready(Ok(refusal)));
-        };
-        if let Err(error) = self.admit(*kind, request.headers()) {
-            let refusal = status(&error).into_http();
-            return Box::pin(std::future::ready(Ok(refusal)));
+        match self.find(&request) {
+            Ok((method, patience)) => self.answer(request, method, patience),
+            Err(refusal) => Box::pin(std::future::ready(Ok(*refusal))),
         }
-        let (kind, counters) = (*kind, counters.clone());
-        counters.start();
-        let started = Instant::now();
+    }
+
+    /// Finds out what a request asks for, or refuses it.
+    fn find<B>(&self, request: &Request<B>) -> Result<Asked, Box<Response<Body>>> {
+        if request.method() != HttpMethod::POST {
+            let words = format!("a call is a POST, not a {}", request.method());
+            return Err(refuse(StatusCode::METHOD_NOT_ALLOWED, Status::internal(words)));
+        }
+        let patience = deadline::patience(request.headers()).map_err(|text| {
+            let words = format!("malformed grpc-timeout: {:?}", String::from_utf8_lossy(text));
+            refuse(StatusCode::BAD_REQUEST, Status::internal(words))
+        })?;
+        let path = request.uri().path();
+        let method = self.methods.get(path);
+        let method = method.ok_or_else(|| refuse(StatusCode::OK, self.methods.unknown(path)))?;
+        Ok((method.clone(), patience))
+    }
+
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+        method: Arc<Method>,
+        patience: Option<Duration>,
+    ) -> Answering {
+        let (kind, is_endless) = (method.kind, method.is_endless());
+        let mut call = Call::begin(method);
+        let refusal = match self.admit(kind, request.headers()) {
+            Err(error) => Some(status(&error)),
+            Ok(()) => patience.filter(Duration::is_zero).map(|_| deadline_exceeded()),
+        };
+        if let Some(refusal) = refusal {
+            call.end(refusal.code() as i32);
+            return Box::pin(std::future::ready(Ok(refusal.into_http())));
+        }
         let slow = self.node.limits().unary_warning;
-        let path = request.uri().path().to_owned();
+        let stopping = is_endless.then(|| self.stopping.clone());
         let answering = self.dispatch(request);
         Box::pin(async move {
-            let response = too_large(answering.await?);
-            if kind == Kind::Unary {
-                let took = started.elapsed();
-                counters.finish(grpc_code(response.headers()).unwrap_or(0), took);
-                if took > slow {
-                    tracing::warn!(path, took_ms = took.as_millis() as u64, "slow request");
-                }
+            let response = transport(in_time(answering, patience).await?);
+            let code = grpc_code(response.headers());
+            if kind == Kind::Unary || code.is_some() {
+                call.end(code.unwrap_or(0));
+                note_slow(&call, kind, slow);
                 return Ok(response);
             }
-            Ok(match grpc_code(response.headers()) {
-                Some(code) => {
-                    counters.finish(code, started.elapsed());
-                    response
-                }
-                None => response
-                    .map(|body| Body::new(Observed { body, started, counters: Some(counters) })),
-            })
+            let deadline = patience.and_then(|patience| call.started.checked_add(patience));
+            Ok(response.map(|body| Body::new(Answer::new(body, call, deadline, stopping))))
         })
     }
 
@@ -119,15 +169,11 @@ impl Router {
     fn admit(&self, kind: Kind, headers: &HeaderMap) -> Result<(), Error> {
         let version = match headers.get("client-api-version") {
             None => "unknown",
-            Some(value) => value.to_str().map_err(|_| Error::InvalidClientAPIVersion)?,
+            Some(value) => {
+                std::str::from_utf8(value.as_bytes()).map_err(|_| Error::InvalidClientAPIVersion)?
+            }
         };
-        // A label must not be whatever a client sends.
-        let known = version.len() <= 8
-            && version.split('.').count() == 2
-            && version.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-        let version = if known { version } else { "unknown" };
-        let kind = if kind == Kind::Unary { "unary" } else { "stream" };
-        self.node.metrics().client_requests.with_label_values(&[kind, version]).inc();
+        self.node.metrics().calls.count(kind == Kind::Unary, version);
         let wants_leader = headers.get("hasleader").is_some_and(|value| value == "true");
         if wants_leader && self.node.progress().leader == 0 {
             return Err(Error::NoLeader);
@@ -135,97 +181,57 @@ impl Router {
         Ok(())
     }
 
+    /// Hands a request to its service. As etcd does, a compressed request gets a compressed answer,
+    /// and no other does: most clients could read it, but nobody asked for it.
     fn dispatch(&self, request: Request<Incoming>) -> Answering {
+        let is_zipped = request.headers().get("grpc-encoding").is_some_and(|how| how == "gzip");
+        macro_rules! by {
+            ($service:ident) => {
+                if is_zipped {
+                    self.$service.clone().send_compressed(Gzip).call(request)
+                } else {
+                    self.$service.clone().call(request)
+                }
+            };
+        }
         let service = request.uri().path().split('/').nth(1).unwrap_or_default();
         match service {
-            "etcdserverpb.KV" => self.kv.clone().call(request),
-            "etcdserverpb.Watch" => self.watch.clone().call(request),
-            "etcdserverpb.Lease" => self.lease.clone().call(request),
-            "etcdserverpb.Cluster" => self.cluster.clone().call(request),
-            "etcdserverpb.Maintenance" => self.maintenance.clone().call(request),
-            _ => self.health.clone().call(request),
+            "etcdserverpb.KV" => by!(kv),
+            "etcdserverpb.Watch" => by!(watch),
+            "etcdserverpb.Lease" => by!(lease),
+            "etcdserverpb.Cluster" => by!(cluster),
+            "etcdserverpb.Maintenance" => by!(maintenance),
+            _ => by!(health),
         }
     }
 }
 
-/// The refusal of a method that is not in the table.
-fn unknown(path: &str) -> Response<Body> {
-    let refusal = match methods::missing(path) {
-        Some(words) => status(&Error::NotBuilt(words)),
-        None => {
-            let (service, method) =
-                path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
-            tonic::Status::unimplemented(format!("unknown method {method} for service {service}"))
-        }
-    };
-    refusal.into_http()
-}
-
-/// tonic's refusal of a message over the limit, in the words and with the code of Go's gRPC.
-fn too_large(response: Response<Body>) -> Response<Body> {
-    const OUT_OF_RANGE: i32 = 11;
-    if grpc_code(response.headers()) != Some(OUT_OF_RANGE) {
-        return response;
-    }
-    let Some(refusal) = tonic::Status::from_header_map(response.headers()) else { return response };
-    let Some(sizes) = refusal.message().strip_prefix("Error, decoded message length too large: ")
-    else {
-        return response;
-    };
-    let mut numbers = sizes.split(|c: char| !c.is_ascii_digit()).filter(|word| !word.is_empty());
-    let (Some(found), Some(limit)) = (numbers.next(), numbers.next()) else { return response };
-    let words = format!("grpc: received message larger than max ({found} vs. {limit})");
-    tonic::Status::resource_exhausted(words).into_http()
-}
-
-fn grpc_code(headers: &HeaderMap) -> Option<i32> {
-    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
-}
-
-/// A streamed body that counts its end.
-struct Observed {
-    body: Body,
-    started: Instant,
-    counters: Option<GrpcMethod>,
-}
-
-impl Observed {
-    fn finish(&mut self, code: i32) {
-        if let Some(counters) = self.counters.take() {
-            counters.finish(code, self.started.elapsed());
-        }
+/// Waits as long as the client does. Nothing is set up for an answer that is there at once.
+async fn in_time(
+    answering: Answering,
+    patience: Option<Duration>,
+) -> Result<Response<Body>, Infallible> {
+    let Some(patience) = patience else { return answering.await };
+    match tokio::time::timeout(patience, answering).await {
+        Ok(answer) => answer,
+        Err(_) => Ok(deadline_exceeded().into_http()),
     }
 }
 
-impl http_body::Body for Observed {
-    type Data = bytes::Bytes;
-    type Error = tonic::Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(context));
-        match &frame {
-            Some(Ok(frame)) => {
-                if let Some(trailers) = frame.trailers_ref() {
-                    let code = grpc_code(trailers).unwrap_or(0);
-                    self.finish(code);
-                }
-            }
-            Some(Err(status)) => {
-                let code = status.code() as i32;
-                self.finish(code);
-            }
-            None => self.finish(0),
-        }
-        Poll::Ready(frame)
+fn note_slow(call: &Call, kind: Kind, slow: Duration) {
+    let took = Instant::now().saturating_duration_since(call.started);
+    if kind == Kind::Unary && took > slow {
+        tracing::warn!(
+            "time spent" = ?took,
+            "response type" = call.path(),
+            "request stats"
+        );
     }
 }
 
-impl Drop for Observed {
-    /// A client that hangs up ends its stream as cancelled.
-    fn drop(&mut self) {
-        self.finish(1);
-    }
+/// A refusal that has an HTTP status of its own.
+fn refuse(http_status: StatusCode, status: Status) -> Box<Response<Body>> {
+    let mut response = status.into_http();
+    *response.status_mut() = http_status;
+    Box::new(response)
 }

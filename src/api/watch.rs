@@ -7,20 +7,24 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::status::status;
 use crate::error::Error;
+use crate::metrics::Messages;
 use crate::node::{Handle, WatchRequests, WatchStream};
 use crate::pb::watch_request::RequestUnion;
 use crate::pb::watch_server::Watch as Service;
 use crate::pb::{WatchRequest, WatchResponse};
+use crate::watch::{Body, Delivery};
 
 /// The service; cloned per worker.
 #[derive(Clone)]
 pub struct Watch {
     pub(super) node: Handle,
+    pub(super) messages: Messages,
 }
 
 #[tonic::async_trait]
@@ -32,15 +36,35 @@ impl Service for Watch {
         request: Request<Streaming<WatchRequest>>,
     ) -> Result<Response<Responses>, Status> {
         let stream = self.node.watch();
-        let reading = tokio::spawn(read(request.into_inner(), stream.requests()));
+        let (broke, broken) = oneshot::channel();
+        let (requests, hub) = (request.into_inner(), stream.requests());
+        let received = self.messages.clone();
         let node = self.node.clone();
-        Ok(Response::new(Responses { node, stream, ended: false, reading: reading.abort_handle() }))
+        let reading = tokio::spawn(async move {
+            if let Err(status) = read(requests, hub, &received).await {
+                let _ = broke.send(super::broken(&node, "watch", status));
+            }
+        });
+        Ok(Response::new(Responses {
+            node: self.node.clone(),
+            messages: self.messages.clone(),
+            stream,
+            broken: Some(broken),
+            ended: false,
+            reading: reading.abort_handle(),
+        }))
     }
 }
 
-/// Passes requests on until the client closes its half; watchers live on after that.
-async fn read(mut requests: Streaming<WatchRequest>, hub: WatchRequests) {
-    while let Ok(Some(request)) = requests.message().await {
+/// Passes requests on until the client closes its half, after which watchers live on, or until it
+/// sends what is no request, which ends the stream.
+async fn read(
+    mut requests: Streaming<WatchRequest>,
+    hub: WatchRequests,
+    messages: &Messages,
+) -> Result<(), Status> {
+    while let Some(request) = requests.message().await? {
+        messages.received.inc();
         match request.request_union {
             Some(RequestUnion::CreateRequest(create)) => hub.create(create),
             Some(RequestUnion::CancelRequest(cancel)) => hub.cancel(cancel.watch_id),
@@ -49,14 +73,40 @@ async fn read(mut requests: Streaming<WatchRequest>, hub: WatchRequests) {
             None => {}
         }
     }
+    Ok(())
 }
 
 /// The responses of a watch stream.
 pub struct Responses {
     node: Handle,
+    messages: Messages,
     stream: WatchStream,
+    /// Tells why the requests ended, unless the client closed them in order.
+    broken: Option<oneshot::Receiver<Status>>,
     ended: bool,
     reading: AbortHandle,
+}
+
+impl Responses {
+    /// Why the stream ends when it has nothing to say.
+    fn poll_broken(&mut self, context: &mut Context<'_>) -> Poll<Status> {
+        let Some(broken) = &mut self.broken else { return Poll::Pending };
+        match std::task::ready!(Pin::new(broken).poll(context)) {
+            Ok(status) => Poll::Ready(status),
+            Err(_) => {
+                self.broken = None;
+                Poll::Pending
+            }
+        }
+    }
+
+    fn respond(&self, delivery: &Delivery) -> WatchResponse {
+        self.messages.sent.inc();
+        if let Body::Events { events, .. } = &delivery.body {
+            self.node.metrics().mvcc_events.inc_by(events.len() as u64);
+        }
+        delivery.response(self.node.header())
+    }
 }
 
 impl tokio_stream::Stream for Responses {
@@ -66,13 +116,13 @@ impl tokio_stream::Stream for Responses {
         if self.ended {
             return Poll::Ready(None);
         }
-        Poll::Ready(Some(match std::task::ready!(self.stream.poll_next(context)) {
-            Some(delivery) => Ok(delivery.response(self.node.header())),
-            None => {
-                self.ended = true;
-                Err(status(&Error::Stopped))
-            }
-        }))
+        let end = match self.stream.poll_next(context) {
+            Poll::Ready(Some(delivery)) => return Poll::Ready(Some(Ok(self.respond(&delivery)))),
+            Poll::Ready(None) => status(&Error::Stopped),
+            Poll::Pending => std::task::ready!(self.poll_broken(context)),
+        };
+        self.ended = true;
+        Poll::Ready(Some(Err(end)))
     }
 }
 

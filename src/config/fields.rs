@@ -43,6 +43,7 @@ impl Config {
             ("max-request-bytes", json!(self.max_request_bytes)),
             ("max-concurrent-streams", json!(self.max_concurrent_streams)),
             ("max-txn-ops", json!(self.max_txn_ops)),
+            ("cors", json!(self.cors)),
             ("pre-vote", json!(self.pre_vote)),
             ("auto-compaction-mode", json!(mode)),
             ("auto-compaction-retention", retention),

@@ -29,6 +29,8 @@ pub enum Kind {
     Unsigned32,
     Duration,
     Urls,
+    /// URLs as a browser states where a page is from, or `*`.
+    Origins,
     /// Comma-separated words; a repetition counts once.
     Words,
     Choice(&'static [&'static str]),
@@ -109,7 +111,8 @@ impl Flag {
             Kind::Duration => duration::parse(text).map(drop).map_err(|_| ValueError::Syntax),
             // An empty list leaves the flag as it was, so it is no list that could be wrong.
             Kind::Urls if text.is_empty() => Ok(()),
-            Kind::Urls => Ok(Url::parse_list(text).map(drop)?),
+            Kind::Origins if text == "*" => Ok(()),
+            Kind::Urls | Kind::Origins => Ok(Url::parse_list(text).map(drop)?),
             Kind::Choice(words) if words.contains(&text) => Ok(()),
             Kind::Choice(_) => Err(ValueError::Choice),
             Kind::Gates => Ok(gates::parse(text).map(drop)?),
@@ -119,7 +122,9 @@ impl Flag {
     /// Whether `text`, which the flag takes, says what the default says.
     pub fn is_default(&self, text: &str) -> bool {
         match self.kind {
-            Kind::Text | Kind::Words | Kind::Choice(_) | Kind::Gates => text == self.default,
+            Kind::Text | Kind::Origins | Kind::Words | Kind::Choice(_) | Kind::Gates => {
+                text == self.default
+            }
             Kind::Dropped => false,
             Kind::Bool => parse_bool(text) == parse_bool(self.default),
             Kind::Signed => number::signed(text) == number::signed(self.default),

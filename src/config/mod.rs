@@ -152,6 +152,8 @@ pub struct Config {
     pub peer_tls: Option<PeerTls>,
     /// Serve the JSON gateway beside gRPC.
     pub enable_grpc_gateway: bool,
+    /// Web pages that browsers may let read answers, by their origin; `*` is all of them.
+    pub cors: Vec<String>,
     /// `--metrics=extensive`: per-method latency histograms too.
     pub metrics_extensive: bool,
     pub storage_engine: StorageEngine,
@@ -218,6 +220,7 @@ impl Default for Config {
             client_tls: None,
             peer_tls: None,
             enable_grpc_gateway: true,
+            cors: vec!["*".to_owned()],
             metrics_extensive: false,
             storage_engine: StorageEngine::Redb,
             unsafe_no_fsync: false,

@@ -172,6 +172,7 @@ fn observing(
             false
         }
     };
+    config.cors = values.origins("cors");
     config.warning_apply_duration = time(values, "warning-apply-duration")?;
     config.warning_unary_request_duration = time(values, "warning-unary-request-duration")?;
     Ok(())

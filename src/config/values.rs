@@ -97,6 +97,12 @@ impl Values {
         }
     }
 
+    /// Where web pages may come from, `*` for everywhere.
+    pub fn origins(&self, name: &str) -> Vec<String> {
+        self.expect_kind(name, Kind::Origins);
+        self.text(name).split(',').map(str::to_owned).collect()
+    }
+
     /// A list of words, sorted and without repetitions.
     pub fn words(&self, name: &str) -> Vec<String> {
         self.expect_kind(name, Kind::Words);

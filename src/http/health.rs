@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::Full;
 
-use super::{Query, text};
+use super::{Query, no_sniffing, text};
 use crate::error::Error;
 use crate::node::Handle;
 use crate::pb::{AlarmType, RangeRequest};
@@ -87,6 +87,7 @@ async fn read(node: &Handle, serializable: bool) -> Result<(), Error> {
         serializable,
         ..RangeRequest::default()
     };
+    node.metrics().mvcc_ranges.inc();
     node.read(|view| view.range(&request)).map(|_| ())
 }
 
@@ -118,11 +119,10 @@ pub(super) async fn probe(node: &Handle, path: &str, query: &Query) -> Response<
     if !healthy {
         return text(StatusCode::SERVICE_UNAVAILABLE, format!("{lines}\n"));
     }
-    if query.has("verbose") {
-        text(StatusCode::OK, format!("{lines}ok\n"))
-    } else {
-        text(StatusCode::OK, "ok\n")
-    }
+    let lines = if query.has("verbose") { format!("{lines}ok\n") } else { "ok\n".to_owned() };
+    let mut response = text(StatusCode::OK, lines);
+    no_sniffing(&mut response);
+    response
 }
 
 fn note(node: &Handle, probe: &str, check: &str, healthy: bool) {

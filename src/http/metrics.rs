@@ -1,23 +1,65 @@
 //! `/metrics`: gauges that mirror state are read now, then everything is printed.
 
 use std::fs;
+use std::io::Write as _;
+use std::time::Duration;
 
 use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 use http_body_util::Full;
+use prometheus::Counter;
 
 use super::respond;
 use crate::metrics::Process;
 use crate::node::Handle;
+use crate::pb::AlarmType;
 
-/// The exposition text of a member.
-pub(super) fn metrics(node: &Handle) -> Response<Full<Bytes>> {
+/// What a scrape waits for a member that is busy; then the alarms are those of the last scrape.
+const ALARMS_WAIT_MAX: Duration = Duration::from_millis(500);
+const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
+
+/// The exposition text of a member, zipped if the client takes that.
+pub(super) async fn metrics(node: &Handle, request: &HeaderMap) -> Response<Full<Bytes>> {
     node.refresh_metrics();
+    refresh_alarms(node).await;
     refresh_process(&node.metrics().process);
-    let metrics = node.metrics();
-    metrics.fd_used.set(metrics.process.open_fds.get());
-    metrics.fd_limit.set(metrics.process.max_fds.get());
-    respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics.render())
+    let text = node.metrics().render();
+    let accepted = request.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
+    let mut encodings = accepted.unwrap_or_default().split(',').map(str::trim);
+    if encodings.any(|encoding| encoding == "gzip" || encoding.starts_with("gzip;q=1"))
+        && let Ok(zipped) = zip(&text)
+    {
+        let mut response = respond(StatusCode::OK, CONTENT_TYPE, zipped);
+        let gzip = HeaderValue::from_static("gzip");
+        response.headers_mut().insert(header::CONTENT_ENCODING, gzip);
+        return response;
+    }
+    respond(StatusCode::OK, CONTENT_TYPE, text)
+}
+
+fn zip(text: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(text)?;
+    encoder.finish()
+}
+
+/// Which alarms are in force, at zero those that are not.
+async fn refresh_alarms(node: &Handle) {
+    let asked = node.inspect(|machine| machine.alarms().list(AlarmType::None as i32));
+    let Ok(Ok(alarms)) = tokio::time::timeout(ALARMS_WAIT_MAX, asked).await else { return };
+    let gauges = &node.metrics().alarms;
+    gauges.reset();
+    let own = format!("{:x}", node.member_id());
+    for kind in [AlarmType::Nospace, AlarmType::Corrupt] {
+        gauges.with_label_values(&[&own, kind.as_str_name()]).set(0);
+    }
+    for alarm in alarms {
+        let kind = AlarmType::try_from(alarm.alarm).map_or("UNKNOWN", |kind| kind.as_str_name());
+        gauges.with_label_values(&[&format!("{:x}", alarm.member_id), kind]).set(1);
+    }
 }
 
 /// Reads what the kernel says of this process; a reading that fails keeps the last value.
@@ -26,7 +68,7 @@ fn refresh_process(process: &Process) {
     if let Some(fields) = stat_fields() {
         let number = |at: usize| fields.get(at).and_then(|text| text.parse::<f64>().ok());
         if let (Some(user), Some(system)) = (number(11), number(12)) {
-            process.cpu_seconds.set((user + system) / ticks_per_second);
+            raise(&process.cpu_seconds, (user + system) / ticks_per_second);
         }
         if let (Some(threads), Some(virtual_bytes)) = (number(17), number(20)) {
             process.threads.set(threads as i64);
@@ -39,11 +81,25 @@ fn refresh_process(process: &Process) {
             process.start_seconds.set(boot + start / ticks_per_second);
         }
     }
-    if let Ok(fds) = fs::read_dir("/proc/self/fd") {
-        process.open_fds.set(fds.count() as i64);
+    if let Some((received, sent)) = network_bytes() {
+        raise(&process.network_received_bytes, received);
+        raise(&process.network_sent_bytes, sent);
     }
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    process.max_fds.set(limit.current.unwrap_or(u64::MAX).min(i64::MAX as u64) as i64);
+    if let Ok(fds) = fs::read_dir("/proc/self/fd") {
+        let fds = fds.count() as i64;
+        process.open_fds.set(fds);
+        process.fd_used.set(fds);
+    }
+    let limit = |of| rustix::process::getrlimit(of).current.unwrap_or(u64::MAX);
+    let fds_max = limit(rustix::process::Resource::Nofile).min(i64::MAX as u64) as i64;
+    process.max_fds.set(fds_max);
+    process.fd_limit.set(fds_max);
+    process.virtual_bytes_max.set(limit(rustix::process::Resource::As) as f64);
+}
+
+/// Sets a counter that somebody else counts.
+fn raise(counter: &Counter, to: f64) {
+    counter.inc_by((to - counter.get()).max(0.0));
 }
 
 /// The fields of `/proc/self/stat` behind the command's name, which may hold spaces.
@@ -56,4 +112,16 @@ fn stat_fields() -> Option<Vec<String>> {
 fn boot_seconds() -> Option<f64> {
     let stat = fs::read_to_string("/proc/stat").ok()?;
     stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok())
+}
+
+/// Bytes received and sent over IP: a line of names, then a line of numbers.
+fn network_bytes() -> Option<(f64, f64)> {
+    let netstat = fs::read_to_string("/proc/self/net/netstat").ok()?;
+    let mut lines = netstat.lines().filter_map(|line| line.strip_prefix("IpExt: "));
+    let (names, numbers) = (lines.next()?, lines.next()?);
+    let number = |wanted: &str| {
+        let mut pairs = names.split(' ').zip(numbers.split(' '));
+        pairs.find(|(name, _)| *name == wanted)?.1.parse::<f64>().ok()
+    };
+    Some((number("InOctets")?, number("OutOctets")?))
 }

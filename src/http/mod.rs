@@ -1,17 +1,24 @@
 //! Plain HTTP beside gRPC: health, version, metrics.
 //!
-//! Paths, statuses and bodies are etcd's. Anything else is 404; a method other than GET is 405
-//! where the path exists.
+//! Paths, statuses, headers and bodies are etcd's. Anything else is 404; a method other than GET is
+//! 405 where the path exists.
 
+mod cors;
 mod health;
 mod metrics;
+mod query;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
+use http::header::{self, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 
+use crate::config::Config;
+use crate::error::Error;
 use crate::node::Handle;
 use crate::version;
+use cors::Cors;
+use query::Query;
 
 /// Which paths a listener serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,15 +39,35 @@ impl Surface {
         matches!(self, Surface::Client | Surface::Grpc)
     }
 
+    /// Whether browsers and clients come here, and not only those who watch over the member.
+    fn is_for_clients(self) -> bool {
+        matches!(self, Surface::Client | Surface::Http)
+    }
+
     fn has(self, path: &str) -> bool {
         match self {
             Surface::Grpc => false,
             Surface::Client | Surface::Http | Surface::Metrics => match path {
                 "/health" | "/metrics" => true,
-                "/version" => self != Surface::Metrics,
+                "/version" => self.is_for_clients(),
                 _ => health::is_probe(path),
             },
         }
+    }
+}
+
+/// What is configured of plain HTTP.
+#[derive(Debug)]
+pub struct Rules {
+    cors: Cors,
+    /// Whether somebody may expect the JSON gateway.
+    gateway: bool,
+}
+
+impl Rules {
+    /// The rules of a member.
+    pub fn new(config: &Config) -> Self {
+        Self { cors: Cors::new(&config.cors), gateway: config.enable_grpc_gateway }
     }
 }
 
@@ -48,26 +75,49 @@ impl Surface {
 pub async fn answer<B>(
     node: &Handle,
     surface: Surface,
+    rules: &Rules,
     request: &Request<B>,
 ) -> Response<Full<Bytes>> {
-    let path = request.uri().path();
-    if !surface.has(path) {
-        return text(StatusCode::NOT_FOUND, "404 page not found\n");
+    if !surface.is_for_clients() {
+        return route(node, surface, rules, request).await;
     }
-    if request.method() == Method::OPTIONS {
-        return Response::new(Full::new(Bytes::new()));
+    let mut response = if request.method() == Method::OPTIONS {
+        Response::new(Full::new(Bytes::new()))
+    } else {
+        route(node, surface, rules, request).await
+    };
+    rules.cors.allow(request.headers(), response.headers_mut());
+    response
+}
+
+async fn route<B>(
+    node: &Handle,
+    surface: Surface,
+    rules: &Rules,
+    request: &Request<B>,
+) -> Response<Full<Bytes>> {
+    let path = query::decode_path(request.uri().path());
+    let clean = query::clean_path(&path);
+    if clean != path {
+        return redirect(&clean, request);
+    }
+    if !surface.has(&path) {
+        if rules.gateway && surface.is_for_clients() && path.starts_with("/v3/") {
+            return no_gateway();
+        }
+        return text(StatusCode::NOT_FOUND, "404 page not found\n");
     }
     if request.method() != Method::GET && path != "/metrics" {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
-        response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET"));
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
         return response;
     }
     let query = Query::parse(request.uri().query().unwrap_or_default());
-    match path {
+    match &*path {
         "/health" => health::health(node, &query).await,
-        "/metrics" => metrics::metrics(node),
+        "/metrics" => metrics::metrics(node, request.headers()).await,
         "/version" => version_of(node).await,
-        _ => health::probe(node, path, &query).await,
+        _ => health::probe(node, &path, &query).await,
     }
 }
 
@@ -83,9 +133,49 @@ async fn version_of(node: &Handle) -> Response<Full<Bytes>> {
     respond(StatusCode::OK, "application/json", body)
 }
 
+/// Sends a client from `//health` to `/health`.
+fn redirect<B>(path: &str, request: &Request<B>) -> Response<Full<Bytes>> {
+    let mut location = query::encode_path(path);
+    if let Some(query) = request.uri().query() {
+        location = format!("{location}?{query}");
+    }
+    let Ok(value) = HeaderValue::from_str(&location) else {
+        return text(StatusCode::NOT_FOUND, "404 page not found\n");
+    };
+    let link = location.replace('&', "&amp;").replace('"', "&#34;").replace('<', "&lt;");
+    let body = match *request.method() {
+        Method::GET => format!("<a href=\"{link}\">Temporary Redirect</a>.\n\n"),
+        _ => String::new(),
+    };
+    let mut response = respond(StatusCode::TEMPORARY_REDIRECT, "text/html; charset=utf-8", body);
+    response.headers_mut().insert(header::LOCATION, value);
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        response.headers_mut().remove(header::CONTENT_TYPE);
+    }
+    response
+}
+
+/// The refusal of the JSON gateway, in the shape its errors have.
+fn no_gateway() -> Response<Full<Bytes>> {
+    let error = Error::NotBuilt("the JSON gateway");
+    let (code, message) = (error.code() as i32, error.to_string());
+    let body = serde_json::json!({ "code": code, "message": message, "details": [] });
+    respond(StatusCode::NOT_IMPLEMENTED, "application/json", body.to_string())
+}
+
 /// A response with Go's content type for text.
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    respond(status, "text/plain; charset=utf-8", body)
+    let mut response = respond(status, "text/plain; charset=utf-8", body);
+    if status != StatusCode::OK {
+        no_sniffing(&mut response);
+    }
+    response
+}
+
+/// Tells browsers to believe the content type.
+fn no_sniffing(response: &mut Response<Full<Bytes>>) {
+    let nosniff = HeaderValue::from_static("nosniff");
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
 }
 
 fn respond(
@@ -95,56 +185,7 @@ fn respond(
 ) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
-    if status != StatusCode::OK {
-        let nosniff = header::HeaderValue::from_static("nosniff");
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
-    }
+    let content_type = HeaderValue::from_static(content_type);
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     response
-}
-
-/// The parameters of a request, in order, percent-decoded.
-struct Query(Vec<(String, String)>);
-
-impl Query {
-    fn parse(query: &str) -> Self {
-        let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode(name), decode(value))
-        });
-        Self(pairs.collect())
-    }
-
-    fn first<'a>(&'a self, name: &'a str) -> Option<&'a str> {
-        self.all(name).next()
-    }
-
-    fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.first(name).is_some()
-    }
-}
-
-/// Undoes percent-encoding; what is not valid stays as it is.
-fn decode(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, tail)) = rest.split_first() {
-        let hex = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
-        match (byte, hex.and_then(|hex| u8::from_str_radix(hex, 16).ok())) {
-            (b'%', Some(decoded)) => {
-                bytes.push(decoded);
-                rest = &tail[2..];
-            }
-            _ => {
-                bytes.push(if byte == b'+' { b' ' } else { byte });
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -173,7 +173,6 @@ impl Watches {
                 // A stream was opened between their publication and their arrival here.
                 continue;
             }
-            self.parts.metrics.mvcc_events.inc_by(changes.events.len() as u64);
             let mut lookup = |change: &crate::mvcc::Change| previous(&reader, change);
             self.hub.publish(changes, &mut lookup)?;
         }

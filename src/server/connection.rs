@@ -18,13 +18,14 @@ use tonic::body::Body;
 
 use crate::api::Router;
 use crate::config::Config;
-use crate::http::{self as plain, Surface};
+use crate::http::{self as plain, Rules, Surface};
 use crate::limits;
 use crate::node::Handle;
 
 /// What connections are told of the configuration.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Settings {
+    rules: Arc<Rules>,
     streams_max: u32,
     ping_interval: Option<Duration>,
     ping_timeout: Duration,
@@ -34,6 +35,7 @@ impl Settings {
     pub fn new(config: &Config) -> Self {
         let interval = config.grpc_keepalive_interval;
         Self {
+            rules: Arc::new(Rules::new(config)),
             streams_max: config.max_concurrent_streams,
             ping_interval: (!interval.is_zero()).then_some(interval),
             ping_timeout: config.grpc_keepalive_timeout,
@@ -68,19 +70,20 @@ where
         .keep_alive_interval(settings.ping_interval)
         .keep_alive_timeout(settings.ping_timeout);
     let metrics = node.metrics();
-    let counted = Counted {
-        stream,
-        received: metrics.client_received_bytes.clone(),
-        sent: metrics.client_sent_bytes.clone(),
-    };
-    let (router, node) = (Arc::new(router), Arc::new(node));
+    // Who scrapes metrics apart from the clients is none of them.
+    let counters = surface
+        .has_grpc()
+        .then(|| (metrics.client_received_bytes.clone(), metrics.client_sent_bytes.clone()));
+    let counted = Counted { stream, counters };
+    let parts = Arc::new((router, node, settings.rules));
     let service = service_fn(move |request| {
-        let (router, node) = (router.clone(), node.clone());
+        let parts = parts.clone();
         async move {
+            let (router, node, rules) = &*parts;
             if surface.has_grpc() && Router::is_grpc(&request) {
                 return router.call(request).await;
             }
-            let response: Response<_> = plain::answer(&node, surface, &request).await;
+            let response: Response<_> = plain::answer(node, surface, rules, &request).await;
             Ok::<_, Infallible>(response.map(Body::new))
         }
     });
@@ -97,8 +100,16 @@ where
 /// A stream that counts its bytes.
 struct Counted<S> {
     stream: S,
-    received: IntCounter,
-    sent: IntCounter,
+    /// Received, sent.
+    counters: Option<(IntCounter, IntCounter)>,
+}
+
+impl<S> Counted<S> {
+    fn sent(&self, polled: &Poll<io::Result<usize>>) {
+        if let (Poll::Ready(Ok(count)), Some((_, sent))) = (polled, &self.counters) {
+            sent.inc_by(*count as u64);
+        }
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
@@ -109,7 +120,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.received.inc_by((buffer.filled().len() - before) as u64);
+        if let Some((received, _)) = &self.counters {
+            received.inc_by((buffer.filled().len() - before) as u64);
+        }
         polled
     }
 }
@@ -121,9 +134,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
-        if let Poll::Ready(Ok(count)) = &polled {
-            self.sent.inc_by(*count as u64);
-        }
+        self.sent(&polled);
         polled
     }
 
@@ -133,9 +144,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        if let Poll::Ready(Ok(count)) = &polled {
-            self.sent.inc_by(*count as u64);
-        }
+        self.sent(&polled);
         polled
     }
 

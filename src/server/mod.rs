@@ -10,6 +10,7 @@
 //! - Each worker is a thread with a runtime of its own. An acceptor hands every connection to the
 //!   worker with the fewest, and it stays there: a request never changes threads.
 
+mod client;
 mod connection;
 mod door;
 mod listener;
@@ -22,13 +23,16 @@ use std::sync::Arc;
 use std::thread;
 
 use tokio::sync::{Semaphore, watch};
+use tonic::transport::Channel;
 
 use crate::api::Router;
 use crate::config::{Config, Url};
 use crate::http::Surface;
 use crate::node::{self, Handle, Node};
 use crate::tls::{self, TlsError};
+use crate::version;
 
+use client::Inside;
 use connection::Settings;
 use listener::Listener;
 use worker::Workers;
@@ -57,7 +61,7 @@ pub struct Server;
 /// A member at work. Dropping it stops it without waiting; [`Running::shutdown`] waits.
 pub struct Running {
     node: Option<Node>,
-    handle: Handle,
+    inside: Inside,
     client_addresses: Vec<SocketAddr>,
     metrics_addresses: Vec<SocketAddr>,
     stop: watch::Sender<bool>,
@@ -95,27 +99,53 @@ impl Server {
         let node = Node::start(config)?;
         let handle = node.handle();
         handle.ready().await?;
+        describe(&handle).await;
 
         let (stop, stopping) = watch::channel(false);
-        let router = Router::new(handle.clone());
+        let router = Router::new(handle.clone(), stopping.clone());
+        let inside = Inside {
+            router: router.clone(),
+            node: handle.clone(),
+            settings: settings.clone(),
+            stopping: stopping.clone(),
+        };
         let workers = Workers::start(
             worker_threads,
             tls.is_some(),
             router,
-            handle.clone(),
+            handle,
             settings,
             stopping.clone(),
         );
         let acceptor = listener::start(listeners, workers.hands(), stopping);
         Ok(Running {
             node: Some(node),
-            handle,
+            inside,
             client_addresses,
             metrics_addresses,
             stop,
             acceptor: Some(acceptor),
             workers: Some(workers),
         })
+    }
+}
+
+/// Sets the metrics that say who this member is.
+async fn describe(node: &Handle) {
+    let (metrics, own) = (node.metrics(), format!("{:x}", node.member_id()));
+    metrics.server_id.with_label_values(&[&own]).set(1);
+    metrics.server_version.with_label_values(&[version::SERVER]).set(1);
+    let known = node.inspect(|machine| {
+        let ids = machine.members().iter().map(|member| member.id).collect::<Vec<_>>();
+        (ids, machine.cluster_version().map(str::to_owned))
+    });
+    let Ok((ids, agreed)) = known.await else { return };
+    for id in ids {
+        metrics.known_peers.with_label_values(&[&own, &format!("{id:x}")]).set(1);
+    }
+    // The label is the minor version, without the patch.
+    if let Some((minor, _)) = agreed.as_deref().and_then(|version| version.rsplit_once('.')) {
+        metrics.cluster_version.with_label_values(&[minor]).set(1);
     }
 }
 
@@ -159,7 +189,13 @@ impl Running {
 
     /// The node behind the listeners.
     pub fn node(&self) -> &Handle {
-        &self.handle
+        &self.inside.node
+    }
+
+    /// A channel to this member within the process, for the clients in [`crate::pb`]. It needs no
+    /// address and no certificate; its work is done on the caller's runtime.
+    pub fn client(&self) -> Channel {
+        self.inside.channel()
     }
 
     /// Stops: no new connections, requests under way finish, streams end, state is checkpointed.

@@ -2,7 +2,10 @@
 //!
 //! What flags mean is tested where they are read, in `src/config`; here is what only a process has.
 
+mod embed;
 pub mod member;
+mod metrics;
+mod stop;
 
 use std::os::unix::net::UnixDatagram;
 

@@ -23,17 +23,25 @@ impl Reply {
     }
 }
 
-/// Runs `http METHOD PATH [body=TEXT]`.
+/// Runs `http METHOD PATH [body=TEXT] [headers="NAME: VALUE | ..."] [show="name name"] [no_body]`.
 pub fn run(address: &str, mut line: Line) -> Outcome {
+    let no_body = line.flag("no_body");
     let (method, path) = (line.text("method")?, line.text("path")?);
     let body = line.named("body").unwrap_or_default();
+    let headers = line.named_text("headers")?.unwrap_or_default();
+    let show = line.named_text("show")?.unwrap_or_default();
     line.finish()?;
-    let reply = request(address, &method, &path, &body)?;
+    let headers: String =
+        headers.split('|').map(|header| format!("{}\r\n", header.trim())).collect();
+    let reply = exchange(address, &method, &path, headers.trim_start(), &body)?;
     let mut out = reply.status.to_string();
-    for name in ["content-type", "allow", "location"] {
+    for name in ["content-type", "allow", "location"].into_iter().chain(show.split_whitespace()) {
         if let Some(value) = reply.header(name) {
             write!(out, " {name}={value:?}")?;
         }
+    }
+    if no_body {
+        return Ok(out);
     }
     for text in body_lines(&reply.body) {
         write!(out, "\n  {text}")?;
@@ -69,6 +77,11 @@ fn mask_patch_version(line: &str) -> String {
 
 /// Sends one request and reads until the server closes.
 pub fn request(address: &str, method: &str, path: &str, body: &[u8]) -> Outcome<Reply> {
+    exchange(address, method, path, "", body)
+}
+
+/// As [`request`], with lines of headers.
+fn exchange(address: &str, method: &str, path: &str, headers: &str, body: &[u8]) -> Outcome<Reply> {
     let mut connection = TcpStream::connect(address)?;
     connection.set_read_timeout(Some(TIME_MAX))?;
     if connection.local_addr()? == connection.peer_addr()? {
@@ -76,6 +89,7 @@ pub fn request(address: &str, method: &str, path: &str, body: &[u8]) -> Outcome<
     }
     let length = body.len();
     let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+    head.push_str(headers);
     if length > 0 {
         write!(head, "Content-Type: application/json\r\nContent-Length: {length}\r\n")?;
     }
@@ -88,28 +102,32 @@ pub fn request(address: &str, method: &str, path: &str, body: &[u8]) -> Outcome<
 }
 
 fn parse(answer: &[u8]) -> Outcome<Reply> {
-    let text = String::from_utf8_lossy(answer);
-    let (head, rest) = text.split_once("\r\n\r\n").ok_or("the answer has no head")?;
+    const END: &[u8] = b"\r\n\r\n";
+    let at = answer.windows(END.len()).position(|bytes| bytes == END);
+    let (head, rest) = answer.split_at(at.ok_or("the answer has no head")?);
+    let (head, rest) = (String::from_utf8_lossy(head), &rest[END.len()..]);
     let mut lines = head.split("\r\n");
     let status = lines.next().and_then(|line| line.split(' ').nth(1)).ok_or("no status line")?;
     let headers = lines.filter_map(|line| line.split_once(": "));
     let headers = headers.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-    let mut reply = Reply { status: status.parse()?, headers, body: rest.to_owned() };
-    if reply.header("transfer-encoding") == Some("chunked") {
-        reply.body = dechunk(rest)?;
-    }
+    let mut reply = Reply { status: status.parse()?, headers, body: String::new() };
+    let is_chunked = reply.header("transfer-encoding") == Some("chunked");
+    let body = if is_chunked { dechunk(rest)? } else { rest.to_vec() };
+    reply.body = String::from_utf8_lossy(&body).into_owned();
     Ok(reply)
 }
 
-fn dechunk(mut rest: &str) -> Outcome {
-    let mut body = String::new();
+fn dechunk(mut rest: &[u8]) -> Outcome<Vec<u8>> {
+    let mut body = Vec::new();
     loop {
-        let (size, tail) = rest.split_once("\r\n").ok_or("a chunk has no size")?;
-        let size = usize::from_str_radix(size, 16)?;
+        let end =
+            rest.windows(2).position(|bytes| bytes == b"\r\n").ok_or("a chunk has no size")?;
+        let size = usize::from_str_radix(std::str::from_utf8(&rest[..end])?, 16)?;
         if size == 0 {
             return Ok(body);
         }
-        body.push_str(tail.get(..size).ok_or("a chunk is cut short")?);
+        let tail = &rest[end + 2..];
+        body.extend_from_slice(tail.get(..size).ok_or("a chunk is cut short")?);
         rest = tail.get(size + 2..).ok_or("a chunk is cut short")?;
     }
 }

@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! # A limit cuts the rows and says so; the count is that of the whole range.
-//! # flags: --max-txn-ops=3            (for the server; any number, only in the head)
+//! # flags: --max-txn-ops=3            (for the server; any number, only in the head; METRICS in
+//! #                                    them is a free address)
 //!
 //! (put a 1)                           (in parentheses: run, but not shown)
 //! put b 2 prev_kv
@@ -51,8 +52,10 @@
 //! downgrade validate|enable|cancel [VERSION]
 //! member list [linearizable] | add URL [learner] | remove ID | update ID URL | promote ID
 //! health check [SERVICE] | health list
-//! http METHOD "PATH" [body=]
+//! http METHOD "PATH" [body=] [headers="NAME: VALUE | ..."] [show="name name"] [no_body] [metrics]
+//!                                    `show`: headers of the answer; `metrics`: on METRICS
 //! raw "/SERVICE/METHOD" "BYTES" [size=] [code_only]  what no generated client would send
+//! h2 METHOD "PATH" ["BYTES"] [headers=] [flag=] [code_only]  nor any client of gRPC
 //!
 //! restart | crash                    SIGTERM or SIGKILL, then the same directory again
 //! > until "TEXT" COMMAND             again and again until the answer has the text (`\n`: its end)
@@ -83,14 +86,16 @@
 pub mod harness;
 
 mod cluster;
-mod http;
+mod h2;
+pub mod http;
 mod kv;
 mod lease;
 mod line;
 mod maintenance;
+mod port;
 mod print;
 mod raw;
 mod session;
-mod target;
+pub mod target;
 mod txn;
 mod watch;

@@ -13,7 +13,7 @@ use super::line::{Line, Outcome, tokens};
 use super::print::{self, Printer};
 use super::target::Target;
 use super::watch::{self, Stream};
-use super::{cluster, http, kv, lease, maintenance, raw, txn};
+use super::{cluster, h2, http, kv, lease, maintenance, raw, txn};
 
 const CALL_TIME_MAX: Duration = Duration::from_secs(30);
 const UNTIL_TIME_MAX: Duration = Duration::from_secs(30);
@@ -158,7 +158,12 @@ impl Session {
                 cluster::run(channel, printer, line).await
             }
             "health" => cluster::health(channel, line).await,
-            "http" => http::run(&self.target.address(), line),
+            "http" => {
+                let apart = line.flag("metrics");
+                let target = &self.target;
+                http::run(&if apart { target.metrics_address() } else { target.address() }, line)
+            }
+            "h2" => h2::run(&self.target.address(), line).await,
             "raw" => raw::run(channel, line).await,
             "restart" => self.restart(line, Signal::TERM),
             "crash" => self.restart(line, Signal::KILL),

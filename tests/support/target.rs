@@ -5,7 +5,6 @@
 
 use std::error::Error;
 use std::fs::{self, File};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,6 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::http;
+use super::port::Port;
 
 /// How often a start is tried: a port found free may be taken by the time it is listened on.
 const STARTS_MAX: usize = 5;
@@ -23,8 +23,9 @@ pub struct Target {
     program: PathBuf,
     flags: Vec<String>,
     directory: tempfile::TempDir,
-    client_port: u16,
-    peer_port: u16,
+    client_port: Port,
+    peer_port: Port,
+    metrics_port: Port,
     child: Child,
 }
 
@@ -32,6 +33,11 @@ pub struct Target {
 pub fn program() -> PathBuf {
     let named = std::env::var_os("RECORD_FROM").or_else(|| std::env::var_os("REPLAY_ON"));
     named.map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_kvorum")), PathBuf::from)
+}
+
+/// Whether that is another server than kvorum.
+pub fn is_foreign() -> bool {
+    recording() || std::env::var_os("REPLAY_ON").is_some()
 }
 
 /// Whether answers are written down instead of compared.
@@ -45,10 +51,16 @@ impl Target {
         let mut last = None;
         for _ in 0..STARTS_MAX {
             let directory = tempfile::tempdir()?;
-            let (client_port, peer_port) = free_ports()?;
-            let child = spawn(program, flags, directory.path(), client_port, peer_port)?;
-            let (program, flags) = (program.to_owned(), flags.to_owned());
-            let mut target = Self { program, flags, directory, client_port, peer_port, child };
+            let (client_port, peer_port) = (Port::hold()?, Port::hold()?);
+            let metrics_port = Port::hold()?;
+            let metrics = format!("127.0.0.1:{}", metrics_port.number);
+            let flags: Vec<String> =
+                flags.iter().map(|flag| flag.replace("METRICS", &metrics)).collect();
+            let ports = (client_port.number, peer_port.number);
+            let child = spawn(program, &flags, directory.path(), ports)?;
+            let program = program.to_owned();
+            let mut target =
+                Self { program, flags, directory, client_port, peer_port, metrics_port, child };
             match target.wait_until_ready() {
                 Ok(()) => return Ok(target),
                 Err(error) => last = Some(error),
@@ -62,25 +74,30 @@ impl Target {
         let pid = Pid::from_raw(i32::try_from(self.child.id())?).ok_or("the child has no pid")?;
         kill_process(pid, signal)?;
         self.child.wait()?;
-        let directory = self.directory.path();
-        self.child =
-            spawn(&self.program, &self.flags, directory, self.client_port, self.peer_port)?;
+        let ports = (self.client_port.number, self.peer_port.number);
+        self.child = spawn(&self.program, &self.flags, self.directory.path(), ports)?;
         self.wait_until_ready()
     }
 
     /// The address clients use.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.client_port)
+        format!("127.0.0.1:{}", self.client_port.number)
     }
 
-    /// Names the two addresses by what they are for, since the ports differ every time.
+    /// Names the addresses by what they are for, since the ports differ every time.
     pub fn mask(&self, text: &str) -> String {
-        text.replace(&self.address(), "CLIENT").replace(&self.peer_address(), "PEER")
+        let text = text.replace(&self.address(), "CLIENT").replace(&self.peer_address(), "PEER");
+        text.replace(&self.metrics_address(), "METRICS")
+    }
+
+    /// The address METRICS stands for in the flags.
+    pub fn metrics_address(&self) -> String {
+        format!("127.0.0.1:{}", self.metrics_port.number)
     }
 
     /// The address other members would use.
     pub fn peer_address(&self) -> String {
-        format!("127.0.0.1:{}", self.peer_port)
+        format!("127.0.0.1:{}", self.peer_port.number)
     }
 
     fn wait_until_ready(&mut self) -> Result<(), Box<dyn Error>> {
@@ -127,8 +144,7 @@ fn spawn(
     program: &Path,
     flags: &[String],
     directory: &Path,
-    client_port: u16,
-    peer_port: u16,
+    (client_port, peer_port): (u16, u16),
 ) -> Result<Child, Box<dyn Error>> {
     let log = File::options().create(true).append(true).open(directory.join("log"))?;
     let (client, peer) =
@@ -148,9 +164,4 @@ fn spawn(
         .stderr(log)
         .spawn();
     child.map_err(|error| format!("cannot start {}: {error}", program.display()).into())
-}
-
-fn free_ports() -> std::io::Result<(u16, u16)> {
-    let (client, peer) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
-    Ok((client.local_addr()?.port(), peer.local_addr()?.port()))
 }

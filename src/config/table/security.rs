@@ -2,7 +2,7 @@
 
 use super::flag;
 use crate::config::flag::Flag;
-use crate::config::flag::Kind::{Bool, Text, Unsigned, Words};
+use crate::config::flag::Kind::{Bool, Origins, Text, Unsigned, Words};
 use crate::config::flag::Status::{Built, Idle, Later, Peers};
 
 const OWN_CERTIFICATES: &str = "make certificates and name them with --cert-file and --key-file";
@@ -56,7 +56,7 @@ pub static SECURITY: [Flag; 25] = [
     ),
     flag("peer-crl-file", Text, "", "Peer certificates that are revoked.", Peers),
     flag("cipher-suites", Words, "", "Cipher suites of TLS 1.2, by Go's names.", Built),
-    flag("cors", Text, "*", "Origins that browsers may call from.", Idle(NO_CORS)),
+    flag("cors", Origins, "*", "Web pages that may call, by origin; * is all.", Built),
     flag(
         "host-whitelist",
         Words,
@@ -67,8 +67,6 @@ pub static SECURITY: [Flag; 25] = [
     flag("tls-min-version", Text, "TLS1.2", "Oldest TLS version: TLS1.2 or TLS1.3.", Built),
     flag("tls-max-version", Text, "", "Newest TLS version; empty is the newest known.", Built),
 ];
-
-const NO_CORS: &str = "kvorum sends no CORS headers, so browsers of other origins are kept out";
 
 pub static AUTH: [Flag; 3] = [
     flag(
