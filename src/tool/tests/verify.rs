@@ -65,7 +65,7 @@ fn edit(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
 }
 
 /// How much of a segment holds the entries of these tests.
-const LOG_BYTES: usize = 16 * 1024;
+const LOG_BYTES: usize = 64 << 10;
 
 /// The part of a segment that is used.
 fn log_bytes(segment: &Path) -> Vec<u8> {
