@@ -21,23 +21,27 @@ pub(super) struct Pace {
 pub(super) struct Progress {
     pace: Pace,
     next_step: Option<Instant>,
+    /// Whether a compaction was accepted since the last one ended. Not so at the start: what is
+    /// taken up then has been accepted before.
+    begun: bool,
     waiters: Vec<oneshot::Sender<()>>,
 }
 
 impl Progress {
     pub fn new(pace: Pace) -> Self {
-        Self { pace, next_step: Some(Instant::now()), waiters: Vec::new() }
+        Self { pace, next_step: Some(Instant::now()), begun: false, waiters: Vec::new() }
     }
 
     /// A compaction was accepted: its first step is due.
     pub fn begin(&mut self) {
+        self.begun = true;
         self.next_step = Some(Instant::now());
     }
 
     /// Tells `reply` when every compaction accepted so far has removed its rows.
     pub fn wait(&mut self, reply: oneshot::Sender<()>) {
         self.waiters.push(reply);
-        self.begin();
+        self.next_step = Some(Instant::now());
     }
 
     /// When the next step is due, if one is.
@@ -46,7 +50,7 @@ impl Progress {
         Some(next.saturating_duration_since(Instant::now()))
     }
 
-    /// Takes a step if one is due; says whether it was the last.
+    /// Takes a step if one is due; says whether it was the last of a compaction.
     pub fn step(&mut self, machine: &mut Machine) -> bool {
         let now = Instant::now();
         if self.next_step.is_none_or(|next| next > now) {
@@ -63,7 +67,7 @@ impl Progress {
                 for reply in self.waiters.drain(..) {
                     let _ = reply.send(());
                 }
-                true
+                std::mem::take(&mut self.begun)
             }
         }
     }
