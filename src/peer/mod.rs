@@ -12,6 +12,11 @@
 //!      │◀─ GET /raft/stream/…/B ────────────────────────│   and the other way round
 //! ```
 //!
-//! What there is so far: the bytes of the streams ([`codec`]). It is not connected to the driver.
+//! What there is so far: the bytes of the streams ([`codec`]) and who is let in ([`headers`]). It
+//! is not connected to the driver.
 
 pub mod codec;
+pub mod headers;
+
+#[cfg(test)]
+mod tests;
