@@ -10,8 +10,9 @@
 //! ```
 //!
 //! Floors, imports go down only: `pb error limits span` · `storage` · `mvcc lease members alarm` ·
-//! `machine raft watch bolt` · `node` · `api` · `http` · `server tool`. From `machine` down nothing
-//! knows threads, clocks, randomness, sockets or the environment. `tests/tidy.rs` holds us to it.
+//! `machine raft watch bolt` · `node` · `api peer` · `http` · `server tool`. From `machine` down
+//! nothing knows threads, clocks, randomness, sockets or the environment. `tests/tidy.rs` holds us
+//! to it. [`peer`], where members will meet, is not yet connected to the driver.
 //!
 //! # The life of a put
 //!
@@ -100,6 +101,8 @@ pub mod watch;
 pub mod node;
 
 pub mod api;
+pub mod peer;
+
 pub mod http;
 pub mod server;
 pub mod tool;

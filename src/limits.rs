@@ -82,3 +82,12 @@ pub const ENGINE_CACHE_BYTES: usize = 32 * 1024 * 1024;
 pub const ROW_CACHE_BYTES: u64 = 32 * 1024 * 1024;
 /// Free space on the state's disk below which no checkpoint is begun and NOSPACE is raised.
 pub const DISK_RESERVE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// The longest message of another member, and the most bytes of entries in one; a longer one ends
+/// the stream. etcd allows 512 MiB, and sends one request and 1 MiB at the most.
+pub const PEER_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The most entries in one message of another member: as many of the smallest as fit into the
+/// 1 MiB that etcd fills one with; more end the stream.
+pub const PEER_MESSAGE_ENTRIES_MAX: u64 = 256 * 1024;
+/// The longest conf state, index and term of a snapshot; a longer one ends the stream.
+pub const PEER_SNAPSHOT_METADATA_BYTES_MAX: usize = 64 * 1024;

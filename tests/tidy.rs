@@ -21,7 +21,7 @@ const FLOORS: [&[&str]; 11] = [
     &["mvcc", "lease", "members", "alarm"],
     &["machine", "raft", "watch", "bolt"],
     &["node"],
-    &["api"],
+    &["api", "peer"],
     &["http"],
     &["server", "tool"],
     &["serve"],
