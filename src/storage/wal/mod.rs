@@ -395,8 +395,8 @@ impl Wal {
             let removed = self.disk.remove(&segment.path);
             return removed.map_err(|err| Fault::io("remove", &segment.path, err));
         }
-        // Nobody will read it again, and pages that are still cached are written at their full size,
-        // which may be many times that of a frame.
+        // Nobody will read it again, and what is cached in large folios counts as written in whole
+        // folios.
         let dropped = segment.file.settle();
         dropped.map_err(|err| Fault::io("drop the cached pages of", &segment.path, err))?;
         let path = self.spare_path();
