@@ -91,6 +91,16 @@ impl DirectoryLock {
     }
 }
 
+/// Takes a directory, unless it is somebody else's: there not even a lock file is left behind.
+///
+/// What else there is to say of it is asked again by whoever holds the lock.
+fn claim(layout: &Layout, disk: &dyn Disk) -> Result<DirectoryLock, BootError> {
+    match layout.inspect(disk) {
+        Err(error @ (LayoutError::Etcd(_) | LayoutError::Foreign { .. })) => Err(error.into()),
+        Ok(_) | Err(_) => DirectoryLock::take(&layout.data_dir),
+    }
+}
+
 /// Everything that storage yields.
 struct Recovered {
     engine: Arc<dyn Engine>,
@@ -106,8 +116,8 @@ pub(super) fn start(config: Config) -> Result<Node, BootError> {
     let disk = disk(&config);
     let create = disk.create_dir(&data_dir);
     create.map_err(|source| BootError::Directory { path: data_dir.clone(), source })?;
-    let lock = DirectoryLock::take(&data_dir)?;
     let layout = Layout::new(&data_dir, config.wal_dir.as_deref());
+    let lock = claim(&layout, &*disk)?;
     let engine_name = config.storage_engine.name();
     let recovered = match layout.inspect(&*disk)? {
         Found::Nothing => found(&config, &layout, &disk)?,
@@ -173,8 +183,8 @@ impl Founding {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let create = disk.create_dir(&data_dir);
         create.map_err(|source| BootError::Directory { path: data_dir.clone(), source })?;
-        let lock = DirectoryLock::take(&data_dir)?;
         let layout = Layout::new(&data_dir, config.wal_dir.as_deref());
+        let lock = claim(&layout, &*disk)?;
         if layout.inspect(&*disk)? != Found::Nothing {
             return Err(BootError::NotEmpty(data_dir));
         }

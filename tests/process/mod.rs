@@ -119,6 +119,22 @@ fn a_member_with_data_ignores_what_is_said_about_the_beginning() {
 }
 
 #[test]
+fn a_foreign_directory_is_left_as_it_is() {
+    for (file, words) in [("member/snap/db", "is an etcd data directory"), ("notes", "found notes")]
+    {
+        let directory = directory();
+        let file = directory.path().join("data").join(file);
+        std::fs::create_dir_all(file.parent().expect("it is in a directory")).expect("room");
+        std::fs::write(&file, b"theirs").expect("room");
+        let refused = run(directory.path(), &FLAGS, &[]);
+        assert_eq!(refused.status.code(), Some(1));
+        let log = String::from_utf8(refused.stderr).expect("the log is text");
+        assert!(log.contains(words), "{log}");
+        assert!(!directory.path().join("data/lock").exists(), "something was left behind");
+    }
+}
+
+#[test]
 fn a_taken_port_is_a_line_and_exit_code_1() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}", taken.local_addr().expect("a bound address"));
