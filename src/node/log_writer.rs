@@ -7,8 +7,8 @@
 //!
 //! Invariants:
 //! - A segment goes only after the mark that allows it is durable.
-//! - Segments are reserved on a thread of their own, one at a time: writing zeros to a new one
-//!   takes longer than a client should wait.
+//! - Segments are reserved on a thread of their own, one at a time: asking the file system for a
+//!   new one takes longer than a client should wait.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -95,7 +95,7 @@ impl LogWriter {
         {
             self.marked = false;
             self.wal.release(index)?;
-            // Only now: a segment just let go may be the reserve, and need not be filled again.
+            // Only now: a segment just let go may be the reserve, and no new one is needed.
             self.order();
         }
         Ok(())
