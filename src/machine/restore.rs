@@ -57,7 +57,7 @@ pub(super) fn open(
         store,
         leases,
         alarms,
-        members,
+        members: Arc::new(members),
         cluster_version,
         conf_state,
         applied,

@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 
 use super::checkpointer;
 use super::driver::Input;
+use super::membership::{self, Membership};
 use super::progress::Progress;
 use super::{compaction, fatal, images, watches};
 use crate::error::{Error, Fault};
@@ -59,6 +60,7 @@ pub(super) enum Job {
 pub(super) struct Parts {
     pub machine: Machine,
     pub reader: Reader,
+    pub membership: Membership,
     pub jobs: Receiver<Job>,
     pub driver: Sender<Input>,
     pub checkpointer: Sender<checkpointer::Job>,
@@ -165,6 +167,7 @@ impl Applier {
             }
         }
         self.parts.machine.store_mut().publish();
+        self.parts.membership.publish(self.parts.machine.members());
         self.dirty = true;
         // After the publication: whoever opens a stream from here on starts with what it shows.
         if !changes.is_empty() && self.parts.progress.streams.load(Ordering::SeqCst) > 0 {
@@ -232,14 +235,17 @@ impl Applier {
         let change = Change::decode(&entry.data).map_err(|error| {
             Fault::Broken(format!("log entry {} is not a conf change: {error}", entry.index))
         })?;
+        let wanted = membership::wanted(&change)?;
+        let (index, term) = (entry.index, entry.term);
+        if self.parts.machine.check_change(&wanted).is_err() {
+            // Raft hears nothing of it: for raft an entry without effect is one like any other.
+            return Ok(self.parts.machine.change_members(index, term, wanted, None));
+        }
         let (reply, answer) = crossbeam_channel::bounded(1);
-        let question = Input::ConfChange { index: entry.index, change: change.clone(), reply };
-        let _ = self.parts.driver.send(question);
+        let _ = self.parts.driver.send(Input::ConfChange { index, change, reply });
         let conf_state = answer.recv().map_err(|_| Fault::Broken("the driver is gone".into()))?;
-        let member = super::records::added_member(&change)?;
         let made = super::records::stored_conf_state(conf_state);
-        self.parts.machine.add_member(entry.index, entry.term, member, made);
-        Ok(Outcome::done())
+        Ok(self.parts.machine.change_members(index, term, wanted, Some(made)))
     }
 
     fn note_leases(&mut self, effects: &[LeaseEffect]) {

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use super::handle::{Handle, Limits, Shared};
 use super::ids::Ids;
 use super::log_writer::LogWriter;
+use super::membership::Membership;
 use super::progress::Progress;
 use super::{
     Clock, Node, Stop, applier, checkpointer, compaction, driver, duties, images, records, watches,
@@ -320,7 +321,8 @@ fn launch(
     lock: DirectoryLock,
 ) -> Result<Node, BootError> {
     let member_id = recovered.member_id;
-    let settings = Settings { member_id, quota_bytes: config.quota_bytes() };
+    let (quota_bytes, learners_max) = (config.quota_bytes(), config.max_learners);
+    let settings = Settings { member_id, quota_bytes, learners_max };
     let place = place(&config, &layout, &disk);
     let image = images::read(&place);
     let image_bytes = Arc::new(AtomicU64::new(0));
@@ -339,6 +341,7 @@ fn launch(
             clock: Clock::start(),
             progress: Arc::new(Progress::default()),
             reader: machine.reader(),
+            membership: Membership::new(machine.members().clone()),
             deadlines: Arc::new(Mutex::new(Deadlines::default())),
             metrics: Arc::new(Metrics::new(config.metrics_extensive)),
             driver: wires.driver.0.clone(),
@@ -401,6 +404,7 @@ fn state_threads(
     let applier = applier::start(applier::Parts {
         machine,
         reader: shared.reader.clone(),
+        membership: shared.membership.clone(),
         jobs: wires.applier.1.clone(),
         driver: wires.driver.0.clone(),
         checkpointer: wires.checkpointer.0.clone(),

@@ -13,12 +13,14 @@ use super::applier::{self, Job};
 use super::checkpointer;
 use super::driver::{Input, Proposal};
 use super::ids::Ids;
+use super::membership::Membership;
 use super::progress::{Progress, Standing};
 use super::{Clock, fatal, watches};
 use crate::error::{Error, Failure};
 use crate::lease::{Deadlines, Renewal};
 use crate::limits;
 use crate::machine::{self, Machine, Reply};
+use crate::members::Members;
 use crate::metrics::Metrics;
 use crate::mvcc::{HashKv, Reader, View};
 use crate::pb::internal_raft_request::Command;
@@ -74,6 +76,7 @@ pub(super) struct Shared {
     pub clock: Clock,
     pub progress: Arc<Progress>,
     pub reader: Reader,
+    pub membership: Membership,
     pub deadlines: Arc<Mutex<Deadlines>>,
     pub metrics: Arc<Metrics>,
     pub driver: Sender<Input>,
@@ -130,6 +133,11 @@ impl Handle {
     /// The newest revision readers see.
     pub fn revision(&self) -> i64 {
         self.shared.reader.revision()
+    }
+
+    /// The members as of the newest entry whose answer left.
+    pub fn members(&self) -> Arc<Members> {
+        self.shared.membership.get()
     }
 
     pub(super) fn deadlines(&self) -> &Mutex<Deadlines> {

@@ -25,6 +25,7 @@ mod handle;
 mod ids;
 mod images;
 mod log_writer;
+mod membership;
 mod progress;
 mod records;
 mod watches;

@@ -69,7 +69,9 @@ pub fn restore(file: &Path, options: Options, config: &Config) -> Result<Restore
     batch.put(Table::Meta, Bytes::from_static(keys::STORAGE_VERSION), storage_version)?;
     batch.commit()?;
     // Rows that a start would refuse are better refused while the old cluster may still be there.
-    let settings = Settings { member_id: founding.member.id, quota_bytes: None };
+    let member_id = founding.member.id;
+    // No entry is applied here, so no limit matters.
+    let settings = Settings { member_id, quota_bytes: None, learners_max: 0 };
     Machine::open(founding.engine.clone(), settings, None)?;
     let restored =
         Restored { rows, member_id: founding.member.id, cluster_id: founding.cluster_id };
