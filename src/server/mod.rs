@@ -96,7 +96,7 @@ impl Server {
         let metrics_addresses = addresses(|surface| surface == Surface::Metrics);
 
         let settings = Settings::new(&config);
-        let node = Node::start(config)?;
+        let node = Node::start(config, None, Box::new(|_| Arc::new(node::Alone)))?;
         let handle = node.handle();
         handle.ready().await?;
         describe(&handle).await;
