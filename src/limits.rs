@@ -91,3 +91,24 @@ pub const PEER_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const PEER_MESSAGE_ENTRIES_MAX: u64 = 256 * 1024;
 /// The longest conf state, index and term of a snapshot; a longer one ends the stream.
 pub const PEER_SNAPSHOT_METADATA_BYTES_MAX: usize = 64 * 1024;
+/// Messages queued for one stream to another member, as in etcd; more are dropped, and raft told.
+pub const PEER_STREAM_MESSAGES_MAX: usize = 4096;
+/// Messages written to a stream at once; the others follow in the next turn.
+pub const PEER_STREAM_BATCH_MAX: usize = 64;
+/// Messages queued to be posted to another member, as in etcd; more are dropped, and raft told.
+pub const PEER_POSTS_MAX: usize = 64;
+/// Connections to the peer listener; more of them wait to be accepted.
+pub const PEER_CONNECTIONS_MAX: usize = 512;
+/// How often a stream says that it is alive, as in etcd.
+pub const PEER_LINK_HEARTBEAT: Duration = Duration::from_millis(1667);
+/// The longest that a member may keep silent on a stream, take nothing of what is sent, or leave a
+/// request without an answer; then the connection is closed, as in etcd.
+pub const PEER_IO_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest a posted message may take to arrive; then it is refused.
+pub const PEER_POST_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest it may take to connect to a member; then it is tried again.
+pub const PEER_DIAL_TIMEOUT: Duration = Duration::from_secs(2);
+/// The pause before a stream is asked for again, doubled each time nothing comes of it.
+pub const PEER_REDIAL_MIN: Duration = Duration::from_millis(100);
+/// The longest pause before a stream is asked for again.
+pub const PEER_REDIAL_MAX: Duration = Duration::from_secs(1);
