@@ -27,6 +27,7 @@ mod images;
 mod log_writer;
 mod progress;
 mod records;
+mod transport;
 mod watches;
 
 use std::sync::atomic::Ordering;
@@ -41,6 +42,7 @@ pub use boot::{BootError, Founding};
 pub use clock::Clock;
 pub use handle::{Answer, Handle, Limits, Sizes};
 pub use progress::Standing;
+pub use transport::{BoxFuture, Outgoing, Overrun, PeerHash, Transport};
 pub(crate) use watches::{Requests as WatchRequests, Stream as WatchStream};
 
 /// A member at work, without its listeners.
