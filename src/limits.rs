@@ -108,7 +108,19 @@ pub const PEER_IO_TIMEOUT: Duration = Duration::from_secs(5);
 pub const PEER_POST_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest it may take to connect to a member; then it is tried again.
 pub const PEER_DIAL_TIMEOUT: Duration = Duration::from_secs(2);
-/// The pause before a stream is asked for again, doubled each time nothing comes of it.
-pub const PEER_REDIAL_MIN: Duration = Duration::from_millis(100);
+/// The shortest time between two requests for a stream that is heard and ends again and again.
+pub const PEER_REDIAL_APART: Duration = Duration::from_millis(100);
+/// The pause before a stream is asked for again that could not be had, doubled each time.
+pub const PEER_REDIAL_MIN: Duration = Duration::from_millis(10);
 /// The longest pause before a stream is asked for again.
 pub const PEER_REDIAL_MAX: Duration = Duration::from_secs(1);
+/// Members that are answered before the cluster is known to have them; others wait until it is.
+pub const PEER_GUESTS_MAX: usize = 16;
+/// Snapshots of other members that are taken in at once; another is refused, and comes again.
+pub const PEER_SNAPSHOTS_MAX: usize = 1;
+/// Pieces of an arriving snapshot that wait to be written; its sender waits for the next.
+pub const PEER_SNAPSHOT_PIECES_MAX: usize = 16;
+/// The longest that a snapshot may not move, for want of bytes or of room for them.
+pub const PEER_SNAPSHOT_STALL: Duration = Duration::from_secs(30);
+/// The longest that a member may need to take over a snapshot it has received.
+pub const PEER_SNAPSHOT_ANSWER: Duration = Duration::from_secs(300);

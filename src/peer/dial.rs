@@ -1,10 +1,12 @@
 //! Requests to other members.
 
-use std::io;
+use std::error::Error;
+use std::io::{self, ErrorKind::TimedOut};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, header};
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -41,22 +43,64 @@ pub(super) enum Trouble {
     Stream(#[from] BadStream),
 }
 
+impl Trouble {
+    /// Whether the other side closed the connection, or the stream. Silence is another matter.
+    pub fn is_close(&self) -> bool {
+        match self {
+            Trouble::End => true,
+            Trouble::Http(error) => !error.is_timeout() && io_kind(error) != Some(TimedOut),
+            Trouble::Io(error) => error.kind() != TimedOut,
+            Trouble::Address(_)
+            | Trouble::Slow(_)
+            | Trouble::Request(_)
+            | Trouble::Unwelcome(_)
+            | Trouble::Stream(_) => false,
+        }
+    }
+
+    /// Whether nobody listens at the other side, and its kernel says so.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Trouble::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused)
+    }
+}
+
+/// What the operating system said, if it did.
+fn io_kind(error: &dyn Error) -> Option<io::ErrorKind> {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return Some(error.kind());
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// What requests carry.
+pub(super) type Load = UnsyncBoxBody<Bytes, io::Error>;
+
+/// A request's body of known bytes.
+pub(super) fn whole(bytes: Bytes) -> Load {
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+}
+
 /// A connection that takes one request after another.
 pub(super) struct Connection {
     authority: String,
-    requests: SendRequest<Full<Bytes>>,
+    requests: SendRequest<Load>,
 }
 
 impl Connection {
-    /// Connects to the member at a URL. Only plain text so far.
-    pub async fn open(url: &str) -> Result<Self, Trouble> {
+    /// Connects to the member at a URL, whose other side may let writes wait so long. Only plain
+    /// text so far.
+    pub async fn open(url: &str, patience: Duration) -> Result<Self, Trouble> {
         let authority = url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
         let authority = authority.ok_or_else(|| Trouble::Address(vec![url.to_owned()]))?;
         let opened = async {
             let stream = TcpStream::connect(authority).await?;
             stream.set_nodelay(true)?;
             let (requests, connection) =
-                http1::handshake(TokioIo::new(Patient::new(stream))).await?;
+                http1::handshake(TokioIo::new(Patient::new(stream, patience))).await?;
             // It ends with the last of the request and its answer; errors come out there.
             tokio::spawn(connection);
             Ok(Self { authority: authority.to_owned(), requests })
@@ -69,25 +113,34 @@ impl Connection {
         !self.requests.is_closed()
     }
 
-    /// Sends a request and waits for the head of the answer.
+    /// Sends a request and waits for the head of the answer, not for long.
     pub async fn ask(
         &mut self,
         method: Method,
         path: &str,
         headers: HeaderMap,
-        body: Bytes,
+        body: Load,
     ) -> Result<Response<Incoming>, Trouble> {
-        let mut request = Request::new(Full::new(body));
+        let asked = self.ask_patiently(method, path, headers, body);
+        in_time(limits::PEER_IO_TIMEOUT, asked).await
+    }
+
+    /// Sends a request and waits for the head of the answer.
+    pub async fn ask_patiently(
+        &mut self,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+        body: Load,
+    ) -> Result<Response<Incoming>, Trouble> {
+        let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.uri_mut() = path.parse().map_err(http::Error::from)?;
         *request.headers_mut() = headers;
         let host = header::HeaderValue::from_str(&self.authority).map_err(http::Error::from)?;
         request.headers_mut().insert(header::HOST, host);
-        let asked = async {
-            self.requests.ready().await?;
-            Ok(self.requests.send_request(request).await?)
-        };
-        in_time(limits::PEER_IO_TIMEOUT, asked).await
+        self.requests.ready().await?;
+        Ok(self.requests.send_request(request).await?)
     }
 }
 

@@ -21,13 +21,18 @@
 //! | `/raft/stream/msgapp/<id>` | GET | appends to member `<id>`, without end |
 //! | `/raft/stream/message/<id>` | GET | all other messages to member `<id>`, without end |
 //! | `/raft` | POST | one message; 204 |
+//! | `/raft/snapshot` | POST | one message and the state it stands for, as a bbolt file; 204 |
 //! | `/raft/probing` | GET | that somebody is here, and the time |
 //! | `/members` | GET | the members, for one that joins |
 //! | `/version` | GET | what is served, and what the cluster agreed on |
 //!
 //! In reading order: `codec` and `headers` are pure; `lane` is an outgoing stream, `remote` a
-//! member with its lanes, `outward` what is asked of it (`dial`, with `patience`), `server` what it
-//! is answered, `transport` all of them together.
+//! member with its lanes, `outward` what is asked of it (`dial`, with `patience`), `snapshot` the
+//! state that goes both ways, `server` what is answered at the `listener`, `transport` all of them
+//! together, on a thread of their own.
+//!
+//! A process that dies is noticed before any timeout: the kernel ends its connections, and refuses
+//! the next ([`Host::disconnected`]).
 //!
 //! # Invariants
 //!
@@ -36,49 +41,64 @@
 //!    as one stream lasts.
 //! 3. Who is of another cluster, or removed, is neither heard nor answered with messages.
 //!
-//! Absent so far: TLS, snapshots (`/raft/snapshot`), the prober, and `/leases`, `/members/promote`,
-//! `/members/hashkv`, `/downgrade/enabled`. The room is not connected to the driver, and the server
-//! opens no peer listener.
+//! 4. Whatever becomes of a snapshot, its sender hears of it once ([`Host::snapshot_sent`]).
+//!
+//! Absent so far: TLS, the prober, and `/leases`, `/members/promote`, `/members/hashkv`,
+//! `/downgrade/enabled`. Absent for good: unix sockets between members.
 
 pub mod codec;
 pub mod headers;
 
 mod dial;
 mod lane;
+mod listener;
 mod outward;
 mod patience;
 mod remote;
 mod server;
+mod snapshot;
 mod transport;
 
 #[cfg(test)]
 mod tests;
 
+use std::io;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+pub use listener::Listener;
 pub use remote::Traffic;
 pub use transport::Transport;
 
 use headers::Membership;
 
 use crate::members::Member;
+use crate::node::{BoxFuture, Overrun};
 use crate::raft::Message;
 
-/// The node had no room for a message, which is dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Overrun;
-
-/// What the transport asks and tells its member. It is called on the transport's runtime, so
-/// nothing here may block.
+/// What the transport asks and tells its member. It is called on the transport's thread, so nothing
+/// here may block.
 pub trait Host: Send + Sync + 'static {
     /// A message came. Its sender is who it says, its addressee this member; what else it says is
     /// not yet believed.
     fn receive(&self, message: Message) -> Result<(), Overrun>;
-    /// A message to this member was lost, or may have been.
+    /// A message to a member was lost, or may have been.
     fn unreachable(&self, id: u64);
+    /// What became of a snapshot to a member.
+    fn snapshot_sent(&self, id: u64, arrived: bool);
+    /// A snapshot comes, with the file it stands for; what is refused is told to the sender. The
+    /// file is whole when an empty chunk has come: a channel that ends before was cut off.
+    fn receive_snapshot(
+        &self,
+        message: Message,
+        chunks: mpsc::Receiver<io::Result<Bytes>>,
+    ) -> BoxFuture<'static, Result<(), String>>;
+    /// A member's connections were closed, and it takes no new ones: its process has died. Told
+    /// once, until it is heard again.
+    fn disconnected(&self, id: u64);
     /// Another member says that this one was removed: it must stop.
     fn removed(&self);
-    /// A member that is not known yet says where it is reached, so that it can be answered: see
-    /// [`Transport::add`].
-    fn introduced(&self, id: u64, peer_urls: Vec<String>);
     /// What the cluster says of an id.
     fn membership(&self, id: u64) -> Membership;
     /// The members, for one that joins.

@@ -1,22 +1,28 @@
 //! What a member asks of another: its two streams, and to take a message where it has none.
 //!
-//! A request that fails is logged once, then again after one that did not; in between it is tried
-//! at growing intervals. Nobody waits for any of it.
+//! - A request that fails is logged once, then again after one that did not; in between it is tried
+//!   at growing intervals. Nobody waits for any of it.
+//! - A stream that lasted is asked for again at once when it ends. If it was closed and the new
+//!   connection is refused, the other process has died, and the host is told: that is an election
+//!   timeout sooner than silence would tell it. A stream that was merely replaced is had again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
+use super::Host;
 use super::codec::{Decoder, Frame, Kind};
-use super::dial::{Connection, Trouble, in_time, text};
+use super::dial::{Connection, Trouble, in_time, text, whole};
 use super::headers::{Identity, Unwelcome, read_message_answer, read_stream_answer};
 use super::remote::Remote;
-use super::{Host, Overrun};
 use crate::limits;
+use crate::node::Overrun;
 use crate::raft::{Message, wire};
 
 /// All that talking to one member takes.
@@ -34,20 +40,30 @@ impl Line {
         let mut told = false;
         loop {
             self.remote.counters.dials.add(1);
-            let turn = self.remote.turn();
-            let (heard, trouble) = match self.ask_for(kind, turn).await {
-                Ok(body) => self.read(kind, body).await,
-                Err(trouble) => (false, trouble),
-            };
-            if heard {
-                (pause, told) = (limits::PEER_REDIAL_MIN, false);
-            } else {
-                self.remote.pass(turn);
+            let (turn, asked) = (self.remote.turn(), Instant::now());
+            match self.ask_for(kind, turn).await {
+                Ok(body) => {
+                    self.remote.note(kind, true);
+                    let trouble = self.read(kind, body).await;
+                    self.remote.note(kind, false);
+                    if trouble.is_close() {
+                        self.remote.note_closed();
+                    }
+                    self.tell(kind, &trouble, false);
+                    (pause, told) = (limits::PEER_REDIAL_MIN, false);
+                    tokio::time::sleep_until(asked + limits::PEER_REDIAL_APART).await;
+                }
+                Err(trouble) => {
+                    self.remote.pass(turn);
+                    self.tell(kind, &trouble, told);
+                    told = true;
+                    if trouble.is_refusal() && self.remote.has_died() {
+                        self.host.disconnected(self.remote.id);
+                    }
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(limits::PEER_REDIAL_MAX);
+                }
             }
-            self.tell(kind, &trouble, told);
-            told = true;
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(limits::PEER_REDIAL_MAX);
         }
     }
 
@@ -63,18 +79,19 @@ impl Line {
         }
     }
 
-    async fn connect(&self, turn: u64) -> Result<Connection, Trouble> {
+    /// Connects to the member, whose side may let writes wait so long.
+    pub async fn connect(&self, turn: u64, patience: Duration) -> Result<Connection, Trouble> {
         match self.remote.url(turn) {
-            Some(url) => Connection::open(url).await,
+            Some(url) => Connection::open(url, patience).await,
             None => Err(Trouble::Address(Vec::new())),
         }
     }
 
     async fn ask_for(&self, kind: Kind, turn: u64) -> Result<Incoming, Trouble> {
-        let mut connection = self.connect(turn).await?;
+        let mut connection = self.connect(turn, limits::PEER_IO_TIMEOUT).await?;
         let path = format!("/raft/stream/{}/{:x}", kind.path(), self.identity.member_id);
         let headers = self.identity.headers(Some(self.remote.id));
-        let answer = connection.ask(Method::GET, &path, headers, Bytes::new()).await?;
+        let answer = connection.ask(Method::GET, &path, headers, whole(Bytes::new())).await?;
         let (head, body) = answer.into_parts();
         if head.status.is_success() {
             read_stream_answer(head.status, &head.headers, "")?;
@@ -84,10 +101,9 @@ impl Line {
         Err(Trouble::End)
     }
 
-    /// Reads a stream to its end: whether anything came, and why it ended.
-    async fn read(&self, kind: Kind, mut body: Incoming) -> (bool, Trouble) {
+    /// Reads a stream to its end, and says why it ended.
+    async fn read(&self, kind: Kind, mut body: Incoming) -> Trouble {
         let mut decoder = Decoder::new(kind, self.identity.member_id, self.remote.id);
-        let mut heard = false;
         loop {
             let piece = async {
                 let frame = body.frame().await.ok_or(Trouble::End)??;
@@ -95,11 +111,10 @@ impl Line {
             };
             match in_time(limits::PEER_IO_TIMEOUT, piece).await {
                 Ok(piece) => decoder.push(&piece),
-                Err(trouble) => return (heard, trouble),
+                Err(trouble) => return trouble,
             }
-            heard = true;
             if let Err(trouble) = self.take_frames(&mut decoder) {
-                return (heard, trouble);
+                return trouble;
             }
         }
     }
@@ -161,12 +176,12 @@ impl Line {
     ) -> Result<(), Trouble> {
         let mut connection = match kept.take().filter(Connection::is_open) {
             Some(connection) => connection,
-            None => self.connect(turn).await?,
+            None => self.connect(turn, limits::PEER_IO_TIMEOUT).await?,
         };
         let mut headers = self.identity.headers(None);
         let content_type = HeaderValue::from_static("application/protobuf");
         headers.insert(header::CONTENT_TYPE, content_type);
-        let body = Bytes::from(wire::encode(message));
+        let body = whole(Bytes::from(wire::encode(message)));
         let answer = connection.ask(Method::POST, "/raft", headers, body).await?;
         let status = answer.status();
         read_message_answer(status, &text(answer.into_body()).await)?;

@@ -6,23 +6,23 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::limits;
-
 /// A stream that fails when the other side takes nothing for a while.
 pub(super) struct Patient<S> {
     stream: S,
+    patience: Duration,
     /// When the write that waits is given up.
     deadline: Pin<Box<Sleep>>,
     waits: bool,
 }
 
 impl<S> Patient<S> {
-    pub fn new(stream: S) -> Self {
-        Self { stream, deadline: Box::pin(sleep(limits::PEER_IO_TIMEOUT)), waits: false }
+    pub fn new(stream: S, patience: Duration) -> Self {
+        Self { stream, patience, deadline: Box::pin(sleep(patience)), waits: false }
     }
 
     /// Passes on what became of a write, unless it has waited too long.
@@ -37,7 +37,7 @@ impl<S> Patient<S> {
         }
         if !self.waits {
             self.waits = true;
-            self.deadline.as_mut().reset(Instant::now() + limits::PEER_IO_TIMEOUT);
+            self.deadline.as_mut().reset(Instant::now() + self.patience);
         }
         match self.deadline.as_mut().poll(context) {
             Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),

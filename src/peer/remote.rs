@@ -1,7 +1,9 @@
 //! Another member, as all that deals with it shares it: addresses, lanes, counters.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
@@ -20,7 +22,19 @@ pub(super) struct Remote {
     message: Lane,
     /// Messages that are posted one by one, for want of a stream.
     posts: mpsc::Sender<Box<Message>>,
+    heard: Mutex<Heard>,
+    /// A stream from it was closed, and none was opened since.
+    was_closed: AtomicBool,
     pub counters: Counters,
+}
+
+/// Which streams from a member are up.
+#[derive(Debug, Default)]
+struct Heard {
+    append: bool,
+    message: bool,
+    /// Since when both are.
+    since: Option<Instant>,
 }
 
 /// A number that only grows.
@@ -84,6 +98,8 @@ impl Remote {
             append: Lane::default(),
             message: Lane::default(),
             posts,
+            heard: Mutex::default(),
+            was_closed: AtomicBool::new(false),
             counters: Counters::default(),
         }
     }
@@ -101,8 +117,6 @@ impl Remote {
         let mut untaken = Untaken::Closed(Box::new(message));
         let lanes: &[Kind] = match kind {
             MessageType::MsgAppend => &Kind::ALL,
-            // It may be long, and would hold up a stream.
-            MessageType::MsgSnapshot => &[],
             _ => &[Kind::Message],
         };
         for lane in lanes {
@@ -123,6 +137,35 @@ impl Remote {
             self.counters.undelivered.add(1);
         }
         taken
+    }
+
+    /// A stream from it is up, or is no longer.
+    pub fn note(&self, kind: Kind, up: bool) {
+        let mut heard = self.heard.lock();
+        match kind {
+            Kind::Append => heard.append = up,
+            Kind::Message => heard.message = up,
+        }
+        heard.since = (heard.append && heard.message).then(Instant::now);
+        if up {
+            self.was_closed.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Since when both streams from it are up.
+    pub fn active_since(&self) -> Option<Instant> {
+        self.heard.lock().since
+    }
+
+    /// A stream from it was closed by its end, not for its silence.
+    pub fn note_closed(&self) {
+        self.was_closed.store(true, Ordering::Relaxed);
+    }
+
+    /// It takes no connections. Whether its process has died since it was last heard, the first
+    /// time that shows.
+    pub fn has_died(&self) -> bool {
+        self.was_closed.swap(false, Ordering::Relaxed)
     }
 
     /// Which address is to be tried now.

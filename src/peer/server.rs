@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Either, Full, Limited};
 use hyper::body::Incoming;
+use tokio::sync::Semaphore;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 
@@ -13,6 +14,7 @@ use super::Host;
 use super::codec::{check_addresses, decode_message};
 use super::headers::{Identity, Membership, Refusal, check_method, introduction};
 use super::lane::Outgoing;
+use super::snapshot;
 use super::transport::Peers;
 use crate::limits;
 use crate::version;
@@ -26,9 +28,16 @@ pub(super) struct Desk {
     pub identity: Arc<Identity>,
     pub host: Arc<dyn Host>,
     pub peers: Arc<Peers>,
+    /// How many more snapshots may be taken in.
+    pub snapshots: Arc<Semaphore>,
 }
 
 impl Desk {
+    pub fn new(identity: Identity, host: Arc<dyn Host>) -> Self {
+        let snapshots = Arc::new(Semaphore::new(limits::PEER_SNAPSHOTS_MAX));
+        Self { identity: Arc::new(identity), host, peers: Arc::default(), snapshots }
+    }
+
     /// Answers one request.
     pub async fn answer(&self, request: Request<Incoming>) -> Answer {
         let (head, body) = request.into_parts();
@@ -38,6 +47,7 @@ impl Desk {
         }
         match path {
             "/raft" => self.message(&head.method, &head.headers, body).await,
+            "/raft/snapshot" => self.snapshot(&head.method, &head.headers, body).await,
             "/raft/probing" => whole("text/plain; charset=utf-8", probe()),
             "/members" => self.members(&head.method),
             "/version" => self.version(&head.method),
@@ -77,10 +87,30 @@ impl Desk {
         self.meet(headers);
         match self.take(headers, body).await {
             Err(refusal) => refuse(refusal, self.identity.answer_headers()),
-            Ok(()) => {
-                let mut answer = Response::new(Either::Left(Full::default()));
-                *answer.status_mut() = StatusCode::NO_CONTENT;
-                *answer.headers_mut() = self.identity.answer_headers();
+            Ok(()) => self.no_content(),
+        }
+    }
+
+    fn no_content(&self) -> Answer {
+        let mut answer = Response::new(Either::Left(Full::default()));
+        *answer.status_mut() = StatusCode::NO_CONTENT;
+        *answer.headers_mut() = self.identity.answer_headers();
+        answer
+    }
+
+    async fn snapshot(&self, method: &Method, headers: &HeaderMap, body: Incoming) -> Answer {
+        if let Err(refusal) = self.identity.admit_message(method, headers) {
+            return match refusal {
+                Refusal::Method { .. } => refuse(refusal, HeaderMap::new()),
+                refusal => refuse(refusal, self.identity.answer_headers()),
+            };
+        }
+        self.meet(headers);
+        match snapshot::take_in(self.clone(), body).await {
+            Ok(()) => self.no_content(),
+            Err(refused) => {
+                let mut answer = refuse_in_words(refused.status, &refused.text);
+                answer.headers_mut().extend(self.identity.answer_headers());
                 answer
             }
         }
@@ -101,12 +131,12 @@ impl Desk {
         self.host.receive(message).map_err(|_| Refusal::NotForUs)
     }
 
-    /// Lets the node know of a member it may not have heard of, which then can be answered.
+    /// Makes it possible to answer a member that the node has not heard of yet.
     fn meet(&self, headers: &HeaderMap) {
         if let Some((id, urls)) = introduction(headers)
             && self.host.membership(id) == Membership::Unknown
         {
-            self.host.introduced(id, urls);
+            self.peers.welcome(self, id, urls);
         }
     }
 
@@ -149,13 +179,18 @@ fn whole(content_type: &'static str, body: String) -> Answer {
 
 /// A refusal as Go writes it.
 fn refuse(refusal: Refusal, headers: HeaderMap) -> Answer {
-    let mut answer = whole("text/plain; charset=utf-8", format!("{refusal}\n"));
-    *answer.status_mut() = refusal.status();
+    let mut answer = refuse_in_words(refusal.status(), &refusal.to_string());
     answer.headers_mut().extend(headers);
-    let nosniff = HeaderValue::from_static("nosniff");
-    answer.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
     if let Refusal::Method { allowed } = refusal {
         answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
     }
+    answer
+}
+
+fn refuse_in_words(status: StatusCode, words: &str) -> Answer {
+    let mut answer = whole("text/plain; charset=utf-8", format!("{words}\n"));
+    *answer.status_mut() = status;
+    let nosniff = HeaderValue::from_static("nosniff");
+    answer.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
     answer
 }

@@ -1,41 +1,59 @@
-//! All members together: who there is, what is sent to them, and the listener they call.
+//! All members together: who there is, what is sent to them, and the thread all of it runs on.
+//!
+//! One thread is enough for the handful of members a cluster has, and keeps them off the threads
+//! that serve clients. [`Transport::send`] only puts a message into a queue; whoever writes the
+//! stream takes all that waits there at once.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
+use std::collections::btree_map::Entry;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::Instant;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use parking_lot::RwLock;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use parking_lot::{Mutex, RwLock};
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::Host;
 use super::codec::Kind;
 use super::headers::Identity;
 use super::outward::Line;
-use super::patience::Patient;
 use super::remote::{Remote, Traffic};
 use super::server::Desk;
+use super::snapshot::Report;
+use super::{Host, Listener};
+use crate::error::Error;
 use crate::limits;
-use crate::raft::Message;
+use crate::members::Member;
+use crate::node::{self, BoxFuture, Outgoing, PeerHash};
+use crate::raft::{Message, MessageType};
 
-/// The pause after a connection could not be accepted, as when descriptors have run out.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// This member's end of all connections to others. Clones share it; with the last, its tasks end.
+/// This member's end of all connections to others. Clones share it; with [`Transport::stop`] or the
+/// last of them everything ends.
 #[derive(Clone)]
 pub struct Transport {
-    desk: Desk,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// Taken when it stops: its host may hold this transport.
+    desk: RwLock<Option<Desk>>,
+    runtime: Handle,
+    thread: Mutex<Option<(oneshot::Sender<()>, thread::JoinHandle<()>)>>,
 }
 
 impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Transport").field("identity", &self.desk.identity).finish_non_exhaustive()
+        f.debug_struct("Transport").finish_non_exhaustive()
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // The thread may be this one, so it is not waited for.
+        drop(self.thread.lock().take());
     }
 }
 
@@ -47,8 +65,10 @@ pub(super) struct Peers {
 
 struct Peer {
     remote: Arc<Remote>,
+    /// The cluster is not yet known to have it: it is only answered.
+    guest: bool,
     /// Dropping them ends them.
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Drop for Peer {
@@ -61,95 +81,184 @@ impl Peers {
     pub fn get(&self, id: u64) -> Option<Arc<Remote>> {
         self.by_id.read().get(&id).map(|peer| peer.remote.clone())
     }
+
+    /// Makes it possible to answer a member that is not known yet. It is not asked for anything,
+    /// and of many such members only the first ones are taken.
+    pub fn welcome(&self, desk: &Desk, id: u64, peer_urls: Vec<String>) {
+        let mut by_id = self.by_id.write();
+        let guests = by_id.values().filter(|peer| peer.guest).count();
+        if let Entry::Vacant(place) = by_id.entry(id)
+            && guests < limits::PEER_GUESTS_MAX
+        {
+            place.insert(Peer::begin(desk, &Handle::current(), id, peer_urls, true));
+        }
+    }
+}
+
+impl Peer {
+    fn begin(desk: &Desk, on: &Handle, id: u64, peer_urls: Vec<String>, guest: bool) -> Self {
+        let (posts, to_post) = mpsc::channel(limits::PEER_POSTS_MAX);
+        let remote = Arc::new(Remote::new(id, peer_urls, posts));
+        let line = desk.line(remote.clone());
+        let mut tasks = JoinSet::new();
+        if !guest {
+            for kind in Kind::ALL {
+                tasks.spawn_on(line.clone().listen(kind), on);
+            }
+        }
+        tasks.spawn_on(line.post_all(to_post), on);
+        Self { remote, guest, tasks }
+    }
+}
+
+impl Desk {
+    fn line(&self, remote: Arc<Remote>) -> Line {
+        Line { identity: self.identity.clone(), host: self.host.clone(), remote }
+    }
 }
 
 impl Transport {
-    /// A transport without other members.
-    pub fn new(identity: Identity, host: Arc<dyn Host>) -> Self {
-        let (identity, peers) = (Arc::new(identity), Arc::new(Peers::default()));
-        Self { desk: Desk { identity, host, peers } }
+    /// A transport without other members, whose listeners are served from now on.
+    pub fn start(
+        identity: Identity,
+        host: Arc<dyn Host>,
+        listeners: Vec<Listener>,
+    ) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let desk = Desk::new(identity, host);
+        let (stop, stopped) = oneshot::channel();
+        let (handle, served) = (runtime.handle().clone(), desk.clone());
+        let thread = thread::Builder::new()
+            .name("peers".into())
+            .spawn(move || run(runtime, listeners, served, stopped))?;
+        let shared = Shared {
+            desk: RwLock::new(Some(desk)),
+            runtime: handle,
+            thread: Mutex::new(Some((stop, thread))),
+        };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Begins to talk to a member, or to a known one at other addresses. It is asked for its
-    /// streams from now on, on the runtime that this is called on.
-    pub fn add(&self, id: u64, peer_urls: Vec<String>) {
-        let (posts, to_post) = mpsc::channel(limits::PEER_POSTS_MAX);
-        let remote = Arc::new(Remote::new(id, peer_urls, posts));
-        let Desk { identity, host, peers } = &self.desk;
-        let line = Line { identity: identity.clone(), host: host.clone(), remote: remote.clone() };
-        let mut tasks = JoinSet::new();
-        for kind in Kind::ALL {
-            tasks.spawn(line.clone().listen(kind));
+    /// Ends all connections and closes the listeners; returns when they are closed.
+    pub fn stop(&self) {
+        let desk = self.shared.desk.write().take();
+        let thread = self.shared.thread.lock().take();
+        if let Some((stop, thread)) = thread {
+            drop(stop);
+            let _ = thread.join();
         }
-        tasks.spawn(line.post_all(to_post));
-        let replaced = peers.by_id.write().insert(id, Peer { remote, _tasks: tasks });
-        drop(replaced);
+        drop(desk);
+    }
+
+    /// Adds a member, or changes where it is. It is asked for its streams from now on.
+    pub fn set(&self, id: u64, peer_urls: Vec<String>) {
+        let desk = self.shared.desk.read();
+        let Some(desk) = desk.as_ref() else { return };
+        let mut by_id = desk.peers.by_id.write();
+        let known = by_id.get(&id).filter(|peer| !peer.guest);
+        if known.is_some_and(|peer| peer.remote.urls == peer_urls) {
+            return;
+        }
+        let peer = Peer::begin(desk, &self.shared.runtime, id, peer_urls, false);
+        let replaced = by_id.insert(id, peer);
+        drop((by_id, replaced));
     }
 
     /// Ends all talk with a member.
     pub fn remove(&self, id: u64) {
-        let removed = self.desk.peers.by_id.write().remove(&id);
+        let desk = self.shared.desk.read();
+        let removed = desk.as_ref().and_then(|desk| desk.peers.by_id.write().remove(&id));
         drop(removed);
     }
 
     /// Sends a message to the member it is addressed to, without waiting. One that cannot be sent
     /// is dropped, and [`Host::unreachable`] is called.
     pub fn send(&self, message: Message) {
-        let to = message.to;
-        let sent = self.desk.peers.get(to).is_some_and(|remote| remote.send(message));
-        if !sent {
-            self.desk.host.unreachable(to);
+        let desk = self.shared.desk.read();
+        let Some(desk) = desk.as_ref() else { return };
+        let (to, is_snapshot) = (message.to, message.msg_type() == MessageType::MsgSnapshot);
+        if is_snapshot {
+            // Without the state it stands for it is of no use.
+            desk.host.snapshot_sent(to, false);
+            return;
         }
+        let sent = desk.peers.get(to).is_some_and(|remote| remote.send(message));
+        if !sent {
+            desk.host.unreachable(to);
+        }
+    }
+
+    /// Sends a snapshot and the state it stands for; [`Host::snapshot_sent`] is called at the end.
+    pub fn send_snapshot(&self, message: Message, state: Outgoing) {
+        let desk = self.shared.desk.read();
+        let Some(desk) = desk.as_ref() else { return };
+        let report = Report::new(desk.host.clone(), message.to);
+        let mut by_id = desk.peers.by_id.write();
+        let Some(peer) = by_id.get_mut(&message.to) else { return };
+        while peer.tasks.try_join_next().is_some() {}
+        let line = desk.line(peer.remote.clone());
+        peer.tasks.spawn_on(line.send_snapshot(message, state, report), &self.shared.runtime);
+    }
+
+    /// Since when both of a member's streams are up.
+    pub fn active_since(&self, id: u64) -> Option<Instant> {
+        self.remote(id)?.active_since()
     }
 
     /// What has passed between this member and another.
     pub fn traffic(&self, id: u64) -> Option<Traffic> {
-        self.desk.peers.get(id).map(|remote| remote.counters.read())
+        Some(self.remote(id)?.counters.read())
     }
 
-    /// Whether a member has asked for a stream and reads it.
-    #[cfg(test)]
-    pub(super) fn is_streaming(&self, id: u64, kind: Kind) -> bool {
-        self.desk.peers.get(id).is_some_and(|remote| remote.lane(kind).is_open())
-    }
-
-    /// Answers other members for as long as it is polled. Dropping it closes all connections.
-    pub async fn serve(self, listener: TcpListener) -> Infallible {
-        let seats = Arc::new(Semaphore::new(limits::PEER_CONNECTIONS_MAX));
-        let mut connections = JoinSet::new();
-        loop {
-            let seat = seats.clone().acquire_owned().await.expect("nobody closes the semaphore");
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    let desk = self.desk.clone();
-                    connections.spawn(async move {
-                        answer_all(desk, stream).await;
-                        drop(seat);
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a peer's connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-            while connections.try_join_next().is_some() {}
-        }
+    pub(super) fn remote(&self, id: u64) -> Option<Arc<Remote>> {
+        self.shared.desk.read().as_ref()?.peers.get(id)
     }
 }
 
-/// Answers the requests of one connection.
-async fn answer_all(desk: Desk, stream: TcpStream) {
-    let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request| {
-        let desk = desk.clone();
-        async move { Ok::<_, Infallible>(desk.answer(request).await) }
-    });
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits::HTTP1_HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(Patient::new(stream)), service)
-        .await;
-    if let Err(error) = served {
-        tracing::debug!(%error, "a peer's connection ended badly");
+impl node::Transport for Transport {
+    fn send(&self, message: Message) {
+        Transport::send(self, message);
     }
+
+    fn send_snapshot(&self, message: Message, state: Outgoing) {
+        Transport::send_snapshot(self, message, state);
+    }
+
+    fn set(&self, id: u64, peer_urls: Vec<String>) {
+        Transport::set(self, id, peer_urls);
+    }
+
+    fn remove(&self, id: u64) {
+        Transport::remove(self, id);
+    }
+
+    fn active_since(&self, id: u64) -> Option<Instant> {
+        Transport::active_since(self, id)
+    }
+
+    fn renew(&self, _: u64, _: i64) -> BoxFuture<'static, Result<i64, Error>> {
+        Box::pin(async { Err(Error::NotBuilt("renewing a lease through another member")) })
+    }
+
+    fn promote(&self, _: u64, _: u64) -> BoxFuture<'static, Result<Vec<Member>, Error>> {
+        Box::pin(async { Err(Error::NotBuilt("promoting through another member")) })
+    }
+
+    fn hash_kv(&self, _: u64, _: i64) -> BoxFuture<'static, Result<PeerHash, Error>> {
+        Box::pin(async { Err(Error::NotBuilt("another member's hash")) })
+    }
+}
+
+/// The thread: serves until nobody holds the other end of `stopped`.
+fn run(runtime: Runtime, listeners: Vec<Listener>, desk: Desk, stopped: oneshot::Receiver<()>) {
+    runtime.block_on(async {
+        let seats = Arc::new(Semaphore::new(limits::PEER_CONNECTIONS_MAX));
+        let mut serving = JoinSet::new();
+        for listener in listeners {
+            serving.spawn(listener.serve(desk.clone(), seats.clone()));
+        }
+        let _ = stopped.await;
+    });
+    // A look-up of a name that takes long holds up nobody.
+    runtime.shutdown_background();
 }

@@ -30,9 +30,9 @@ async fn ask(address: SocketAddr, head: &str, body: &[u8]) -> Answer {
     Answer { status: status.expect("a status"), headers: headers.collect(), body: body.to_owned() }
 }
 
-async fn node() -> Node {
-    let node = Node::start(SELF, CLUSTER).await;
-    node.transport.add(OTHER, Vec::new());
+fn node() -> Node {
+    let node = Node::start(SELF, CLUSTER);
+    node.transport.set(OTHER, Vec::new());
     node.witness.gone.lock().insert(GONE);
     node.witness.strangers.lock().insert(STRANGER);
     node
@@ -40,7 +40,7 @@ async fn node() -> Node {
 
 #[tokio::test]
 async fn every_recorded_request_is_answered_as_etcd_did() {
-    let node = node().await;
+    let node = node();
     let framing = ["content-length", "transfer-encoding", "connection", "date"];
     for exchange in recorded::exchanges() {
         let name = &exchange.name;
@@ -66,7 +66,7 @@ async fn every_recorded_request_is_answered_as_etcd_did() {
 
 #[tokio::test]
 async fn members_and_probes_are_answered_in_etcds_form() {
-    let node = node().await;
+    let node = node();
     let answer = ask(node.address, "GET /members HTTP/1.1\r\n", b"").await;
     let members = "[{\"id\":2818100871379969079,\"peerURLs\":[\"http://127.0.0.1:24331\"],\
         \"name\":\"r\",\"clientURLs\":[\"http://127.0.0.1:24332\"]}]\n";

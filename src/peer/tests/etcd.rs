@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use super::world::Node;
+use super::world::{Node, listener};
 use crate::members::Members;
 use crate::pb::PutRequest;
 use crate::pb::kv_client::KvClient;
@@ -55,8 +55,8 @@ fn obey(message: &Message) -> Option<Message> {
 async fn etcd_leads_us() {
     let binary = std::env::var("ETCD_BIN").expect("ETCD_BIN names a binary");
     let data = tempfile::tempdir().expect("a folder");
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let ours = format!("http://{}", listener.local_addr().expect("it is bound"));
+    let listener = listener();
+    let ours = format!("http://{}", listener.address());
     let (theirs, clients) =
         (format!("http://{}", free().await), format!("http://{}", free().await));
     let founding = [("etcd".to_owned(), theirs.clone()), ("kvorum".to_owned(), ours.clone())];
@@ -67,7 +67,7 @@ async fn etcd_leads_us() {
     let node = Node::start_on(listener, id_of("kvorum"), members.founding_cluster_id());
     let (sender, mut received) = mpsc::unbounded_channel();
     *node.witness.forward.lock() = Some(sender);
-    node.transport.add(id_of("etcd"), vec![theirs.clone()]);
+    node.transport.set(id_of("etcd"), vec![theirs.clone()]);
 
     let log = std::fs::File::create(data.path().join("log")).expect("a file");
     let etcd = Command::new(binary)

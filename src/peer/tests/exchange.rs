@@ -11,14 +11,14 @@ use crate::raft::{Entry, MessageType};
 const CLUSTER: u64 = 0xc1;
 const MESSAGES: u64 = 500;
 
-async fn cluster() -> Vec<Node> {
+fn cluster() -> Vec<Node> {
     let mut nodes = Vec::new();
     for id in 1..=3 {
-        nodes.push(Node::start(id, CLUSTER).await);
+        nodes.push(Node::start(id, CLUSTER));
     }
     for a in &nodes {
         for b in nodes.iter().filter(|b| b.id != a.id) {
-            a.transport.add(b.id, vec![b.url()]);
+            a.transport.set(b.id, vec![b.url()]);
         }
     }
     nodes
@@ -26,7 +26,7 @@ async fn cluster() -> Vec<Node> {
 
 #[tokio::test]
 async fn three_members_hear_each_other() {
-    let nodes = cluster().await;
+    let nodes = cluster();
     let kinds = [MessageType::MsgAppend, MessageType::MsgHeartbeat];
     let pairs: Vec<(&Node, &Node)> = nodes
         .iter()
@@ -72,41 +72,44 @@ async fn three_members_hear_each_other() {
 
 #[tokio::test]
 async fn without_a_stream_messages_are_posted() {
-    let (a, b) = (Node::start(1, CLUSTER).await, Node::start(2, CLUSTER).await);
+    let (a, b) = (Node::start(1, CLUSTER), Node::start(2, CLUSTER));
     // b does not know of a yet, so it asks for no stream.
     b.witness.strangers.lock().insert(a.id);
-    a.transport.add(b.id, vec![b.url()]);
+    a.transport.set(b.id, vec![b.url()]);
     for index in 1..=50 {
         a.transport.send(a.message(MessageType::MsgAppend, b.id, index));
     }
     let posted = || a.transport.traffic(b.id).expect("it was added").posted;
     until("every message", || posted() == 50).await;
     assert_eq!(b.witness.indexes(MessageType::MsgAppend, a.id), (1..=50).collect::<Vec<_>>());
-    assert_eq!(b.witness.introduced.lock().get(&a.id), Some(&vec![a.url()]));
+    // Nevertheless it can answer: a has said where it is.
+    b.transport.send(b.message(MessageType::MsgAppendResponse, a.id, 50));
+    let answers = || a.witness.indexes(MessageType::MsgAppendResponse, b.id);
+    until("the answer", || answers() == [50]).await;
     assert_eq!((a.sent(b.id), a.witness.unreachable_count(b.id)), (0, 0));
 
     // It hears of a, and from then on its streams are used.
     b.witness.strangers.lock().clear();
-    b.transport.add(a.id, vec![a.url()]);
+    b.transport.set(a.id, vec![a.url()]);
     a.until_streaming(b.id, Kind::Append).await;
 }
 
 #[tokio::test]
 async fn the_next_address_is_tried() {
-    let (a, b) = (Node::start(1, CLUSTER).await, Node::start(2, CLUSTER).await);
+    let (a, b) = (Node::start(1, CLUSTER), Node::start(2, CLUSTER));
     // Nothing listens on the first; nothing can be made of the second.
     let urls = ["http://127.0.0.1:1".to_owned(), "gopher://b".to_owned(), b.url()];
-    a.transport.add(b.id, urls.to_vec());
-    b.transport.add(a.id, vec![a.url()]);
+    a.transport.set(b.id, urls.to_vec());
+    b.transport.set(a.id, vec![a.url()]);
     b.until_streaming(a.id, Kind::Message).await;
     assert!(a.transport.traffic(b.id).expect("it was added").dials >= 3);
 }
 
 #[tokio::test]
 async fn what_the_node_has_no_room_for_is_counted() {
-    let (a, b) = (Node::start(1, CLUSTER).await, Node::start(2, CLUSTER).await);
-    a.transport.add(b.id, vec![b.url()]);
-    b.transport.add(a.id, vec![a.url()]);
+    let (a, b) = (Node::start(1, CLUSTER), Node::start(2, CLUSTER));
+    a.transport.set(b.id, vec![b.url()]);
+    b.transport.set(a.id, vec![a.url()]);
     a.until_streaming(b.id, Kind::Message).await;
     b.witness.no_room.store(3, Ordering::Relaxed);
     for index in 1..=5 {

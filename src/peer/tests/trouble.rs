@@ -18,23 +18,23 @@ use crate::raft::MessageType;
 const CLUSTER: u64 = 0xc1;
 
 /// A way to a member that can be cut.
-struct Wire {
+pub(super) struct Wire {
     listener: TcpListener,
     to: SocketAddr,
 }
 
 impl Wire {
-    async fn to(to: SocketAddr) -> Self {
+    pub async fn to(to: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         Self { listener, to }
     }
 
-    fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("http://{}", self.listener.local_addr().expect("it is bound"))
     }
 
     /// Connects, until it is dropped.
-    async fn carry(&self) {
+    pub async fn carry(&self) {
         let mut connections = JoinSet::new();
         loop {
             let (mut near, _) = self.listener.accept().await.expect("a connection");
@@ -46,10 +46,10 @@ impl Wire {
 
 #[tokio::test]
 async fn a_cut_is_reported_and_healed() {
-    let (a, b) = (Node::start(1, CLUSTER).await, Node::start(2, CLUSTER).await);
+    let (a, b) = (Node::start(1, CLUSTER), Node::start(2, CLUSTER));
     let (to_a, to_b) = (Wire::to(a.address).await, Wire::to(b.address).await);
-    a.transport.add(b.id, vec![to_b.url()]);
-    b.transport.add(a.id, vec![to_a.url()]);
+    a.transport.set(b.id, vec![to_b.url()]);
+    b.transport.set(a.id, vec![to_a.url()]);
     let mut reported = 0;
     for round in 1..=3 {
         let streaming = async {
@@ -75,7 +75,7 @@ async fn a_cut_is_reported_and_healed() {
 }
 
 /// A member that asks for a stream as etcd would, and does what it wants with it.
-async fn ask_for_stream(of: &Node, identity: &Identity) -> TcpStream {
+pub(super) async fn ask_for_stream(of: &Node, identity: &Identity) -> TcpStream {
     let mut stream = TcpStream::connect(of.address).await.expect("it listens");
     let path = format!("/raft/stream/message/{:x}", identity.member_id);
     let mut head = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n");
@@ -86,14 +86,14 @@ async fn ask_for_stream(of: &Node, identity: &Identity) -> TcpStream {
     stream
 }
 
-fn stranger(member_id: u64) -> Identity {
+pub(super) fn stranger(member_id: u64) -> Identity {
     Identity { member_id, cluster_id: CLUSTER, peer_urls: Vec::new() }
 }
 
 #[tokio::test]
 async fn who_does_not_read_holds_nobody_up() {
-    let a = Node::start(1, CLUSTER).await;
-    a.transport.add(2, Vec::new());
+    let a = Node::start(1, CLUSTER);
+    a.transport.set(2, Vec::new());
     let mut slow = ask_for_stream(&a, &stranger(2)).await;
     a.until_streaming(2, Kind::Message).await;
     let filler = Bytes::from(vec![0; 64 * 1024]);
@@ -120,8 +120,8 @@ async fn who_does_not_read_holds_nobody_up() {
 
 #[tokio::test]
 async fn who_asks_again_gets_the_stream() {
-    let a = Node::start(1, CLUSTER).await;
-    a.transport.add(2, Vec::new());
+    let a = Node::start(1, CLUSTER);
+    a.transport.set(2, Vec::new());
     let mut first = ask_for_stream(&a, &stranger(2)).await;
     a.until_streaming(2, Kind::Message).await;
     let mut second = ask_for_stream(&a, &stranger(2)).await;
@@ -140,9 +140,9 @@ async fn who_asks_again_gets_the_stream() {
 
 #[tokio::test]
 async fn another_cluster_is_neither_heard_nor_answered() {
-    let (a, b) = (Node::start(1, CLUSTER).await, Node::start(2, CLUSTER + 1).await);
-    a.transport.add(b.id, vec![b.url()]);
-    b.transport.add(a.id, vec![a.url()]);
+    let (a, b) = (Node::start(1, CLUSTER), Node::start(2, CLUSTER + 1));
+    a.transport.set(b.id, vec![b.url()]);
+    b.transport.set(a.id, vec![a.url()]);
     a.transport.send(a.message(MessageType::MsgHeartbeat, b.id, 1));
     until("a report", || a.witness.unreachable_count(b.id) > 0).await;
     let dials = |node: &Node, of| node.transport.traffic(of).expect("it was added").dials;
@@ -154,9 +154,9 @@ async fn another_cluster_is_neither_heard_nor_answered() {
 
 #[tokio::test]
 async fn a_removed_member_is_told() {
-    let (a, b) = (Node::start(1, CLUSTER).await, Node::start(2, CLUSTER).await);
+    let (a, b) = (Node::start(1, CLUSTER), Node::start(2, CLUSTER));
     b.witness.gone.lock().insert(a.id);
-    a.transport.add(b.id, vec![b.url()]);
+    a.transport.set(b.id, vec![b.url()]);
     until("the news", || a.witness.removed.load(Ordering::Relaxed)).await;
     assert!(!b.witness.removed.load(Ordering::Relaxed));
 }
@@ -164,12 +164,12 @@ async fn a_removed_member_is_told() {
 /// A quiet stream is kept, a silent one is not.
 #[tokio::test]
 async fn a_stream_lives_by_its_heartbeats() {
-    let (a, b) = (Node::start(1, CLUSTER).await, Node::start(2, CLUSTER).await);
+    let (a, b) = (Node::start(1, CLUSTER), Node::start(2, CLUSTER));
     let mute = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}", mute.local_addr().expect("it is bound"));
-    a.transport.add(b.id, vec![b.url()]);
-    b.transport.add(a.id, vec![a.url()]);
-    a.transport.add(3, vec![url]);
+    a.transport.set(b.id, vec![b.url()]);
+    b.transport.set(a.id, vec![a.url()]);
+    a.transport.set(3, vec![url]);
     a.until_streaming(b.id, Kind::Message).await;
     a.until_streaming(b.id, Kind::Append).await;
     let dials = |id| a.transport.traffic(id).expect("it was added").dials;

@@ -1,35 +1,72 @@
 //! Members for tests: a transport that listens, and a host that remembers what it is told.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::net::TcpListener;
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::sync::{Semaphore, mpsc};
 
+use crate::config::Url;
 use crate::members::Member;
+use crate::node::{BoxFuture, Overrun};
 use crate::peer::codec::Kind;
 use crate::peer::headers::{Identity, Membership};
-use crate::peer::{Host, Overrun, Transport};
+use crate::peer::{Host, Listener, Transport};
 use crate::raft::{Message, MessageType};
 
 /// What a member was asked and told.
-#[derive(Default)]
 pub(super) struct Witness {
     pub received: Mutex<Vec<Message>>,
     /// Gets a copy of what is received.
     pub forward: Mutex<Option<mpsc::UnboundedSender<Message>>>,
     pub unreachable: Mutex<BTreeMap<u64, u64>>,
     pub removed: AtomicBool,
-    pub introduced: Mutex<BTreeMap<u64, Vec<String>>>,
+    pub disconnected: Mutex<Vec<u64>>,
+    /// What became of snapshots sent.
+    pub snapshots_sent: Mutex<Vec<(u64, bool)>>,
+    /// Snapshots that came.
+    pub snapshots: Arc<Mutex<Vec<Taken>>>,
+    /// Snapshots are taken in while it is open.
+    pub snapshot_gate: Arc<Semaphore>,
+    /// With what snapshots are refused.
+    pub takes_no_snapshot: Mutex<Option<&'static str>>,
     pub gone: Mutex<BTreeSet<u64>>,
     pub strangers: Mutex<BTreeSet<u64>>,
     /// How many more messages find no room.
     pub no_room: AtomicU64,
+}
+
+/// A snapshot, as far as it came.
+pub(super) struct Taken {
+    pub message: Message,
+    pub bytes: Vec<u8>,
+    /// The end was seen, and not only no more.
+    pub whole: bool,
+    pub error: Option<io::ErrorKind>,
+}
+
+impl Default for Witness {
+    fn default() -> Self {
+        Self {
+            received: Mutex::default(),
+            forward: Mutex::default(),
+            unreachable: Mutex::default(),
+            removed: AtomicBool::default(),
+            disconnected: Mutex::default(),
+            snapshots_sent: Mutex::default(),
+            snapshots: Arc::default(),
+            snapshot_gate: Arc::new(Semaphore::new(1)),
+            takes_no_snapshot: Mutex::default(),
+            gone: Mutex::default(),
+            strangers: Mutex::default(),
+            no_room: AtomicU64::default(),
+        }
+    }
 }
 
 impl Witness {
@@ -66,8 +103,40 @@ impl Host for Witness {
         self.removed.store(true, Ordering::Relaxed);
     }
 
-    fn introduced(&self, id: u64, peer_urls: Vec<String>) {
-        self.introduced.lock().insert(id, peer_urls);
+    fn snapshot_sent(&self, id: u64, arrived: bool) {
+        self.snapshots_sent.lock().push((id, arrived));
+    }
+
+    fn receive_snapshot(
+        &self,
+        message: Message,
+        mut chunks: mpsc::Receiver<io::Result<Bytes>>,
+    ) -> BoxFuture<'static, Result<(), String>> {
+        let (snapshots, refused) = (self.snapshots.clone(), *self.takes_no_snapshot.lock());
+        let gate = self.snapshot_gate.clone();
+        Box::pin(async move {
+            if let Some(refused) = refused {
+                return Err(refused.to_owned());
+            }
+            let mut taken = Taken { message, bytes: Vec::new(), whole: false, error: None };
+            let _open = gate.acquire().await;
+            while let Some(chunk) = chunks.recv().await {
+                match chunk {
+                    Ok(chunk) => {
+                        taken.whole = chunk.is_empty();
+                        taken.bytes.extend_from_slice(&chunk);
+                    }
+                    Err(error) => taken.error = Some(error.kind()),
+                }
+            }
+            let whole = taken.whole;
+            snapshots.lock().push(taken);
+            whole.then_some(()).ok_or_else(|| "half of it".to_owned())
+        })
+    }
+
+    fn disconnected(&self, id: u64) {
+        self.disconnected.lock().push(id);
     }
 
     fn membership(&self, id: u64) -> Membership {
@@ -100,24 +169,26 @@ pub(super) struct Node {
     pub address: SocketAddr,
     pub witness: Arc<Witness>,
     pub transport: Transport,
-    _tasks: JoinSet<()>,
+}
+
+/// A listener on a free port.
+pub(super) fn listener() -> Listener {
+    Listener::bind(&Url::http("127.0.0.1:0")).expect("a free port")
 }
 
 impl Node {
-    pub async fn start(member_id: u64, cluster_id: u64) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        Self::start_on(listener, member_id, cluster_id)
+    pub fn start(member_id: u64, cluster_id: u64) -> Self {
+        Self::start_on(listener(), member_id, cluster_id)
     }
 
-    pub fn start_on(listener: TcpListener, member_id: u64, cluster_id: u64) -> Self {
-        let address = listener.local_addr().expect("it is bound");
+    pub fn start_on(listener: Listener, member_id: u64, cluster_id: u64) -> Self {
+        let address = listener.address();
         let peer_urls = vec![format!("http://{address}")];
         let witness = Arc::new(Witness::default());
         let identity = Identity { member_id, cluster_id, peer_urls };
-        let transport = Transport::new(identity, witness.clone());
-        let (mut tasks, serving) = (JoinSet::new(), transport.clone());
-        tasks.spawn(async move { match serving.serve(listener).await {} });
-        Self { id: member_id, address, witness, transport, _tasks: tasks }
+        let transport = Transport::start(identity, witness.clone(), vec![listener]);
+        let transport = transport.expect("the process may have a thread");
+        Self { id: member_id, address, witness, transport }
     }
 
     pub fn url(&self) -> String {
@@ -135,7 +206,9 @@ impl Node {
     }
 
     pub async fn until_streaming(&self, to: u64, kind: Kind) {
-        until("a stream", || self.transport.is_streaming(to, kind)).await;
+        let remote = || self.transport.remote(to);
+        let streams = || remote().is_some_and(|remote| remote.lane(kind).is_open());
+        until("a stream", streams).await;
     }
 }
 
