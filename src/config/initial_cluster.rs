@@ -107,9 +107,6 @@ impl Config {
         if uses.values().any(|count| *count > 1) {
             return Err(FoundingError::Duplicate(cluster));
         }
-        if self.initial_cluster.iter().any(|(name, _)| *name != self.name) {
-            return Err(FoundingError::Several(cluster));
-        }
         match self.initial_cluster_state {
             ClusterState::New => Ok(()),
             ClusterState::Existing => Err(FoundingError::Existing),

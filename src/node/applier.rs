@@ -197,7 +197,7 @@ impl Applier {
             }
         }
         self.parts.machine.store_mut().publish();
-        self.parts.membership.publish(self.parts.machine.members());
+        self.publish_members();
         self.dirty = true;
         // After the publication: whoever opens a stream from here on starts with what it shows.
         if !changes.is_empty() && self.parts.progress.streams.load(Ordering::SeqCst) > 0 {
@@ -239,7 +239,7 @@ impl Applier {
         self.parts.machine.install(engine)?;
         self.dirty = false;
         self.compaction = compaction::Progress::new(self.parts.pace);
-        self.parts.membership.publish(self.parts.machine.members());
+        self.publish_members();
         let _ = self.parts.watches.send(watches::Input::Restored);
         self.parts.progress.committed.fetch_max(applied.index, Ordering::SeqCst);
         self.parts.progress.applied.store(applied.index, Ordering::SeqCst);
@@ -318,6 +318,11 @@ impl Applier {
         let conf_state = answer.recv().map_err(|_| Fault::Broken("the driver is gone".into()))?;
         let made = super::records::stored_conf_state(conf_state);
         Ok(self.parts.machine.change_members(index, term, wanted, Some(made)))
+    }
+
+    fn publish_members(&self) {
+        let machine = &self.parts.machine;
+        self.parts.membership.publish(machine.members(), machine.cluster_version());
     }
 
     fn note_leases(&mut self, effects: &[LeaseEffect]) {

@@ -68,6 +68,8 @@ pub enum BootError {
          --storage-engine={found}", dir.display()
     )]
     OtherEngine { dir: PathBuf, found: String, wanted: &'static str },
+    #[error("cannot talk to other members: {0}")]
+    Peers(io::Error),
     #[error("the member stopped before it was ready; see its log")]
     NotReady,
     #[error(transparent)]
@@ -118,7 +120,7 @@ struct Recovered {
 }
 
 /// What makes the way to the other members, once there is a node to speak for.
-pub type Connect = Box<dyn FnOnce(&Handle) -> Arc<dyn Transport> + Send>;
+pub type Connect = Box<dyn FnOnce(&Handle) -> io::Result<Arc<dyn Transport>> + Send>;
 
 pub(super) fn start(
     config: Config,
@@ -418,7 +420,7 @@ fn launch(
             ready: wires.ready.1.clone(),
         }),
     };
-    let peers = connect(&handle);
+    let peers = connect(&handle).map_err(BootError::Peers)?;
     handle.shared.membership.connect(peers.clone());
     let checkpointer = checkpointer::start(checkpointer::Parts {
         engine: recovered.engine,

@@ -6,6 +6,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use arc_swap::ArcSwapOption;
 use parking_lot::RwLock;
 
 use super::transport::{Alone, Transport};
@@ -18,13 +19,15 @@ use crate::raft::conf::{self, Context, Kind};
 pub(super) struct Membership {
     own: u64,
     newest: Arc<RwLock<Arc<Members>>>,
+    version: Arc<ArcSwapOption<String>>,
     /// Whoever talks to the others; absent until there is somebody.
     peers: Arc<OnceLock<Arc<dyn Transport>>>,
 }
 
 impl Membership {
     pub fn new(own: u64, members: Arc<Members>) -> Self {
-        Self { own, newest: Arc::new(RwLock::new(members)), peers: Arc::default() }
+        let newest = Arc::new(RwLock::new(members));
+        Self { own, newest, version: Arc::default(), peers: Arc::default() }
     }
 
     /// Has the other members talked to from here on.
@@ -39,9 +42,9 @@ impl Membership {
         self.peers.get().map_or(&Alone, |peers| &**peers)
     }
 
-    /// The same, to keep; `None` before there is somebody.
-    pub fn transport(&self) -> Option<Arc<dyn Transport>> {
-        self.peers.get().cloned()
+    /// The version the cluster agreed on, if it has.
+    pub fn cluster_version(&self) -> Option<Arc<String>> {
+        self.version.load_full()
     }
 
     /// The newest members.
@@ -49,8 +52,11 @@ impl Membership {
         self.newest.read().clone()
     }
 
-    /// Shows `members` from here on. Only the applier calls this.
-    pub fn publish(&self, members: &Arc<Members>) {
+    /// Shows `members` and the version they agreed on from here on. Only the applier calls this.
+    pub fn publish(&self, members: &Arc<Members>, version: Option<&str>) {
+        if self.version.load().as_ref().map(|version| version.as_str()) != version {
+            self.version.store(version.map(|version| Arc::new(version.to_owned())));
+        }
         let before = self.get();
         if Arc::ptr_eq(&before, members) {
             return;

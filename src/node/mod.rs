@@ -50,7 +50,7 @@ pub use boot::{BootError, Connect, Founding, Joined};
 pub use clock::Clock;
 pub use handle::{Answer, Handle, Limits, Sizes};
 pub use progress::Standing;
-pub use transport::{Alone, Answered, Outgoing, Overrun, Transport};
+pub use transport::{Alone, BoxFuture, Outgoing, Overrun, Transport};
 pub(crate) use watches::{Requests as WatchRequests, Stream as WatchStream};
 
 /// A member at work, without its listeners.

@@ -79,15 +79,6 @@ impl Handle {
         self.shared.progress.removed.load(Ordering::Acquire)
     }
 
-    /// A member that is not known here says where it is. A member that joins knows nobody, and must
-    /// be able to answer; one that knows the cluster needs no such help.
-    pub fn introduced(&self, id: u64, peer_urls: Vec<String>) {
-        let members = self.members();
-        if members.get(id).is_none() && members.get(self.member_id()).is_none() {
-            self.shared.membership.peers().set(id, peer_urls);
-        }
-    }
-
     /// Where other members reach this one.
     pub fn peer_urls(&self) -> Vec<String> {
         match self.members().get(self.member_id()) {
@@ -147,13 +138,7 @@ impl Handle {
     }
 
     /// The version the cluster agreed on, if it has.
-    pub async fn cluster_version(&self) -> Option<String> {
-        let asked = self.inspect(|machine| machine.cluster_version().map(str::to_owned));
-        asked.await.ok().flatten()
-    }
-
-    /// A handle to what talks to the others.
-    pub fn transport(&self) -> Option<Arc<dyn super::Transport>> {
-        self.shared.membership.transport()
+    pub fn cluster_version(&self) -> Option<Arc<String>> {
+        self.shared.membership.cluster_version()
     }
 }

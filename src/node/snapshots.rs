@@ -216,7 +216,7 @@ impl Receiving {
         &*self.place.disk
     }
 
-    /// Writes the pieces into a file.
+    /// Writes the pieces into a file, up to the empty one that says it is whole.
     fn gather(&self, mut chunks: mpsc::Receiver<io::Result<Bytes>>) -> Result<(), Unreceived> {
         let io = |error| Unreceived::Fault(Fault::io("write", &self.file, error));
         if self.disk().exists(&self.file) {
@@ -224,13 +224,16 @@ impl Receiving {
         }
         let file = self.disk().create(&self.file).map_err(io)?;
         let mut at = 0;
-        while let Some(piece) = chunks.blocking_recv() {
+        loop {
+            let piece = chunks.blocking_recv().unwrap_or(Err(io::ErrorKind::UnexpectedEof.into()));
             let piece = piece.map_err(Unreceived::Cut)?;
+            if piece.is_empty() {
+                return Ok(());
+            }
             self.check_room(piece.len())?;
             file.write_at(at, &piece).map_err(io)?;
             at += piece.len() as u64;
         }
-        Ok(())
     }
 
     /// Leaves the log room to grow.

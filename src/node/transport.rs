@@ -16,8 +16,8 @@ use crate::members::Member;
 use crate::mvcc::HashKv;
 use crate::raft::Message;
 
-/// An answer that comes from another member, some time.
-pub type Answered<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
+/// An answer that is on its way.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The node had no room for a message, which is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,13 +52,13 @@ pub trait Transport: Send + Sync + 'static {
     fn active_since(&self, id: u64) -> Option<Instant>;
 
     /// Renews a lease at the leader; its time to live in seconds.
-    fn renew(&self, leader: u64, lease: i64) -> Answered<i64>;
+    fn renew(&self, leader: u64, lease: i64) -> BoxFuture<'static, Result<i64, Error>>;
 
     /// Has the leader promote a learner; the members after that.
-    fn promote(&self, leader: u64, id: u64) -> Answered<Vec<Member>>;
+    fn promote(&self, leader: u64, id: u64) -> BoxFuture<'static, Result<Vec<Member>, Error>>;
 
     /// Asks a member for its hash of the rows as of a revision.
-    fn hash_kv(&self, id: u64, revision: i64) -> Answered<HashKv>;
+    fn hash_kv(&self, id: u64, revision: i64) -> BoxFuture<'static, Result<HashKv, Error>>;
 }
 
 /// Nobody to talk to: for a member that never has peers, such as one being restored.
@@ -78,15 +78,15 @@ impl Transport for Alone {
         None
     }
 
-    fn renew(&self, _: u64, _: i64) -> Answered<i64> {
+    fn renew(&self, _: u64, _: i64) -> BoxFuture<'static, Result<i64, Error>> {
         Box::pin(async { Err(Error::NoLeader) })
     }
 
-    fn promote(&self, _: u64, _: u64) -> Answered<Vec<Member>> {
+    fn promote(&self, _: u64, _: u64) -> BoxFuture<'static, Result<Vec<Member>, Error>> {
         Box::pin(async { Err(Error::NoLeader) })
     }
 
-    fn hash_kv(&self, _: u64, _: i64) -> Answered<HashKv> {
+    fn hash_kv(&self, _: u64, _: i64) -> BoxFuture<'static, Result<HashKv, Error>> {
         Box::pin(async { Err(Error::NoLeader) })
     }
 }
