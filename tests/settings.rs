@@ -6,10 +6,8 @@ use std::path::Path;
 use crate::tidy::sources;
 
 /// Fields that only `src/config` knows, and why.
-const UNREAD: [(&str, &str); 7] = [
-    ("initial_advertise_peer_urls", "founding compares it with initial_cluster"),
+const UNREAD: [(&str, &str); 5] = [
     ("initial_cluster_state", "founding refuses to join"),
-    ("max_learners", "waits for peers"),
     ("peer_tls", "waits for peers"),
     ("pre_vote", "waits for peers"),
     ("snapshot_count", "docs/differences.md argues it"),

@@ -312,7 +312,7 @@ impl Driver {
     fn step(&mut self, message: Message) -> Result<(), Fault> {
         let proposal = message.msg_type() == MessageType::MsgPropose;
         let kept = proposal.then(|| message.clone());
-        let (from, kind) = (message.from, message.msg_type());
+        let (from, kind) = (format!("{:x}", message.from), message.msg_type());
         match self.parts.core.step(message) {
             Ok(()) => {}
             Err(refusal @ Refusal::LogLost { .. }) => {
@@ -323,7 +323,7 @@ impl Driver {
                 self.held_messages.truncate(limits::PROPOSALS_HELD_MAX);
             }
             Err(refusal) => {
-                tracing::debug!(from = format!("{from:x}"), ?kind, %refusal, "a message is refused");
+                tracing::debug!(from, ?kind, %refusal, "a message is refused");
             }
         }
         Ok(())

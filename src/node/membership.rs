@@ -25,9 +25,11 @@ pub(super) struct Membership {
 }
 
 impl Membership {
-    pub fn new(own: u64, members: Arc<Members>) -> Self {
+    pub fn new(own: u64, members: Arc<Members>, version: Option<&str>) -> Self {
         let newest = Arc::new(RwLock::new(members));
-        Self { own, newest, version: Arc::default(), peers: Arc::default() }
+        let version = version.map(|version| Arc::new(version.to_owned()));
+        let version = Arc::new(ArcSwapOption::new(version));
+        Self { own, newest, version, peers: Arc::default() }
     }
 
     /// Has the other members talked to from here on.

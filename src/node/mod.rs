@@ -26,6 +26,7 @@ mod handle;
 mod haste;
 mod ids;
 mod images;
+mod launch;
 mod log;
 mod log_writer;
 mod membership;

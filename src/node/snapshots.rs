@@ -5,13 +5,13 @@
 //! there: pieces ─▶ file ─▶ rows into an engine beside ours ─▶ raft wants it? ─▶ takes ours' place
 //! ```
 //!
-//! Memory stays flat whatever the size: pieces wait for the network on one side, and for the disk on
-//! the other.
+//! Memory stays flat whatever the size: pieces wait for the network on one side, and for the disk
+//! on the other.
 //!
 //! Invariants:
 //! - What raft is told of a state, its index, term and members, is what the state itself says.
-//! - Until raft's log says that the state was installed, and that is durable, ours is not touched. A
-//!   start that finds the log so far ahead takes up the state that lies beside.
+//! - Until raft's log says that the state was installed, and that is durable, ours is not touched.
+//!   A start that finds the log so far ahead takes up the state that lies beside.
 //! - One state comes at a time.
 
 use std::io;
