@@ -426,9 +426,18 @@ impl Handle {
         self.shared.deadlines.lock().remaining(id, now)
     }
 
-    /// All leases, the first to expire first.
-    pub fn leases(&self) -> Vec<i64> {
-        self.shared.deadlines.lock().by_expiry()
+    /// All leases; on the leader, which alone knows when, the first to expire first.
+    pub async fn leases(&self) -> Result<Vec<i64>, Error> {
+        let by_expiry = {
+            let deadlines = self.shared.deadlines.lock();
+            deadlines.is_primary().then(|| deadlines.by_expiry())
+        };
+        match by_expiry {
+            Some(leases) => Ok(leases),
+            None => {
+                self.inspect(|machine| machine.leases().leases().map(|(id, _)| id).collect()).await
+            }
+        }
     }
 
     /// Opens a watch stream.

@@ -18,6 +18,8 @@ use super::transport::Overrun;
 use crate::error::Error;
 use crate::raft::{Flow, Message, Progress};
 
+/// How long a stop waits for another member to take over leadership.
+const HAND_OVER_PATIENCE: Duration = Duration::from_secs(2);
 /// How often a transfer of leadership is looked at.
 const TRANSFER_POLL: Duration = Duration::from_millis(5);
 
@@ -124,6 +126,22 @@ impl Handle {
         };
         let patience = self.shared.limits.request_timeout;
         tokio::time::timeout(patience, moved).await.map_err(|_| Error::LeaderTransferTimeout)
+    }
+
+    /// Before a stop: gives leadership away, if it is here and somebody can take it.
+    pub async fn hand_over(&self) {
+        if !self.leads() || self.is_removed() {
+            return;
+        }
+        let heir = tokio::time::timeout(self.shared.limits.election_timeout, self.heir()).await;
+        // Without one this member is alone, or as good as alone.
+        let Ok(Ok(Some(heir))) = heir else { return };
+        let moving = self.transfer_leader(Some(heir));
+        let moved = tokio::time::timeout(HAND_OVER_PATIENCE, moving).await;
+        match moved.unwrap_or(Err(Error::LeaderTransferTimeout)) {
+            Ok(()) => tracing::info!(to = format!("{heir:x}"), "leadership handed over"),
+            Err(error) => tracing::warn!(%error, "leadership not handed over"),
+        }
     }
 
     /// The voter that could lead soonest, if there is one.

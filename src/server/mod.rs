@@ -22,6 +22,7 @@ mod worker;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tonic::transport::Channel;
@@ -57,6 +58,12 @@ pub enum StartError {
     #[error(transparent)]
     Node(#[from] node::BootError),
 }
+
+/// How often a member looks whether it was removed.
+const REMOVAL_POLL: Duration = Duration::from_millis(100);
+/// How long a removed member still answers its peers: of two voters the one that stays may need
+/// its vote once more.
+const REMOVAL_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A member that has not been started.
 pub struct Server;
@@ -190,8 +197,19 @@ impl Running {
         self.inside.channel()
     }
 
-    /// Stops: no new connections, requests under way finish, streams end, state is checkpointed.
+    /// Returns when this member was removed from its cluster and has told its peers what they may
+    /// still wait for: it should be shut down.
+    pub async fn removed(&self) {
+        while !self.node().is_removed() {
+            tokio::time::sleep(REMOVAL_POLL).await;
+        }
+        tokio::time::sleep(REMOVAL_PATIENCE).await;
+    }
+
+    /// Stops: leadership goes to another member, no new connections are taken, requests under way
+    /// finish, streams end, state is checkpointed.
     pub async fn shutdown(mut self) {
+        self.node().hand_over().await;
         let _ = self.stop.send(true);
         let (acceptor, workers, node) =
             (self.acceptor.take(), self.workers.take(), self.node.take());
