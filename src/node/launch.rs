@@ -18,7 +18,8 @@ use super::progress::Progress;
 use super::snapshots::{Receiving, Sending};
 use super::transport::Transport;
 use super::{
-    Clock, Node, Stop, applier, checkpointer, compaction, driver, duties, images, watches,
+    Clock, Node, Stop, applier, checkpointer, compaction, corruption, driver, duties, images,
+    watches,
 };
 use crate::config::Config;
 use crate::lease::Deadlines;
@@ -101,8 +102,15 @@ pub(super) fn launch(
     let log = Log::new(log, wires.driver.0.clone());
     let mut threads = state_threads(&handle, &wires, config, (machine, images), (core, log, peers));
     threads.push(checkpointer);
+    let (corruption, stopped) = crossbeam_channel::bounded(0);
+    let intervals = corruption::Intervals {
+        compactions: config.compact_hash_check_time,
+        rows: config.corrupt_check_time,
+    };
+    threads.extend(corruption::start(handle.clone(), intervals, stopped));
     let stop = Stop {
         duties: wires.duties.0,
+        corruption,
         applier: wires.applier.0,
         checkpointer: wires.checkpointer.0,
         driver: wires.driver.0,

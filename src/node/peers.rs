@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Handle;
 use super::driver::Input;
-use super::transport::Overrun;
+use super::transport::{Overrun, Transport};
 use crate::error::Error;
 use crate::raft::{Flow, Message, Progress};
 
@@ -158,5 +158,10 @@ impl Handle {
     /// The version the cluster agreed on, if it has.
     pub fn cluster_version(&self) -> Option<Arc<String>> {
         self.shared.membership.cluster_version()
+    }
+
+    /// What talks to the others.
+    pub fn transport(&self) -> &dyn Transport {
+        self.shared.membership.peers()
     }
 }

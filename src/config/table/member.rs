@@ -167,15 +167,15 @@ pub static FEATURES: [Flag; 10] = [
         "corrupt-check-time",
         Duration,
         "0s",
-        "How often members compare their data.",
-        Later("a cluster of one has nobody to compare with; leave it out"),
+        "How often the leader compares all rows of all members; 0 is never.",
+        Built,
     ),
     flag(
         "compact-hash-check-time",
         Duration,
         "1m",
         "How often the leader compares hashes of compactions.",
-        Peers,
+        Built,
     ),
     flag(
         "compaction-batch-limit",
