@@ -90,7 +90,9 @@ impl Watch {
         // As of a revision that the others will have by the time they are asked.
         let revision = self.node.revision();
         match self.node.hash_kv(revision).await {
-            Ok(own) => drop(self.compare(own).await),
+            Ok(own) => {
+                self.compare(own).await;
+            }
             Err(error) => tracing::warn!(%error, "cannot hash the rows to compare members"),
         }
     }
