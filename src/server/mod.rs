@@ -16,6 +16,7 @@ mod door;
 mod listener;
 mod refusals;
 mod seats;
+mod wire;
 mod worker;
 
 use std::net::SocketAddr;
