@@ -163,8 +163,8 @@ mod tests {
 
     #[test]
     fn a_majority_decides_who_is_wrong() {
-        assert_eq!(outvoted(&[(1, 7)]), []);
-        assert_eq!(outvoted(&[(1, 7), (2, 7), (3, 7)]), []);
+        assert!(outvoted(&[(1, 7)]).is_empty());
+        assert!(outvoted(&[(1, 7), (2, 7), (3, 7)]).is_empty());
         assert_eq!(outvoted(&[(1, 7), (2, 7), (3, 8)]), [3]);
         // A leader may be the one who is wrong.
         assert_eq!(outvoted(&[(1, 8), (2, 7), (3, 7)]), [1]);
