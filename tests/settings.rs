@@ -8,7 +8,7 @@ use crate::tidy::sources;
 /// Fields that only `src/config` knows, and why.
 const UNREAD: [(&str, &str); 8] = [
     ("initial_advertise_peer_urls", "founding compares it with initial_cluster"),
-    ("initial_cluster_state", "founding refuses to join"),
+    ("initial_cluster_state", "founding and joining are verified by it"),
     ("listen_peer_urls", "waits for peers"),
     ("max_learners", "waits for peers"),
     ("peer_tls", "waits for peers"),
