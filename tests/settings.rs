@@ -7,7 +7,7 @@ use crate::tidy::sources;
 
 /// Fields that only `src/config` knows, and why.
 const UNREAD: [(&str, &str); 5] = [
-    ("initial_cluster_state", "founding refuses to join"),
+    ("initial_cluster_state", "founding and joining are verified by it"),
     ("peer_tls", "waits for peers"),
     ("pre_vote", "waits for peers"),
     ("snapshot_count", "docs/differences.md argues it"),

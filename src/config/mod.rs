@@ -12,7 +12,8 @@
 //!
 //! - One [`table`] has every flag. What it has is taken, remarked on, or refused by name; what it
 //!   has not is refused too. Nothing an operator writes is dropped in silence.
-//! - Nothing here opens a file or a socket; only [`Config::verify_founding`] may ask DNS.
+//! - Nothing here opens a file or a socket; only [`Config::verify_founding`] and [`resolve_url`]
+//!   may ask DNS.
 //! - The first thing that is wrong is the one reported: one line, exit code 1, or 2 with the usage
 //!   when the command line cannot be read.
 //!
@@ -53,7 +54,7 @@ pub use duration::DurationError;
 pub use flag::ValueError;
 pub use fuzz::fuzz_flags;
 pub use gates::GateError;
-pub use initial_cluster::{Difference, FoundingError};
+pub use initial_cluster::{FoundingError, resolve as resolve_url};
 pub use notice::Notice;
 pub use refusal::Refusal;
 pub use url::{Scheme, Url, UrlError};

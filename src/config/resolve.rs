@@ -76,7 +76,11 @@ fn addresses(
     config.initial_advertise_peer_urls =
         advertised("initial-advertise-peer-urls", &config.listen_peer_urls);
     config.initial_cluster = if values.is_given("initial-cluster") {
-        initial_cluster::parse(values.text("initial-cluster")).map_err(Refusal::InitialCluster)?
+        let text = values.text("initial-cluster");
+        let pairs = initial_cluster::parse(text).map_err(Refusal::InitialCluster)?;
+        let repeated = initial_cluster::repeated(&pairs).into_iter();
+        notices.extend(repeated.map(|(name, urls)| Notice::NameRepeated { name, urls }));
+        pairs
     } else {
         initial_cluster::of_one(&config.name, &config.initial_advertise_peer_urls)
     };

@@ -9,6 +9,8 @@
 //! - The book changes only through the log.
 
 mod change;
+mod join;
+mod urls;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,6 +21,8 @@ use sha1::{Digest, Sha1};
 use crate::storage::engine::{Table, Write};
 
 pub use change::Change;
+pub use join::{JoinError, is_bootstrapped, join};
+pub use urls::{Difference, Resolve, difference};
 
 #[cfg(test)]
 mod tests;
@@ -54,6 +58,17 @@ impl Member {
         peer_urls.sort();
         let id = member_id(&peer_urls, token);
         Self { id, peer_urls, name: name.to_owned(), ..Self::default() }
+    }
+
+    /// Whether it counts as started where members are counted: it was founded under a name, or its
+    /// process told one.
+    pub fn is_started(&self) -> bool {
+        !self.name.is_empty()
+    }
+
+    /// Whether its process ever was at work: the first thing it does is to tell its client URLs.
+    pub fn was_at_work(&self) -> bool {
+        !self.client_urls.is_empty()
     }
 
     /// The row of this member in the `members` table.
