@@ -15,6 +15,7 @@ use super::log::Log;
 use super::log_writer::LogWriter;
 use super::membership::Membership;
 use super::progress::Progress;
+use super::queues::Queues;
 use super::snapshots::{Receiving, Sending};
 use super::transport::Transport;
 use super::{
@@ -43,7 +44,7 @@ struct Wires {
 impl Wires {
     fn new() -> Self {
         Self {
-            driver: crossbeam_channel::bounded(limits::DRIVER_INBOX_MAX),
+            driver: crossbeam_channel::unbounded(),
             applier: crossbeam_channel::unbounded(),
             checkpointer: crossbeam_channel::unbounded(),
             watches: crossbeam_channel::unbounded(),
@@ -149,6 +150,7 @@ fn handle(
         deadlines: Arc::new(Mutex::new(Deadlines::default())),
         metrics: Arc::new(Metrics::new(config.metrics_extensive)),
         driver: wires.driver.0.clone(),
+        queues: Queues::default(),
         applier: wires.applier.0.clone(),
         checkpointer: wires.checkpointer.0.clone(),
         watches: wires.watches.0.clone(),
@@ -222,6 +224,7 @@ fn driver(
         tick: config.heartbeat_interval,
         catchup_entries: config.snapshot_catchup_entries,
         inbox: wires.driver.1.clone(),
+        queues: shared.queues.clone(),
         log,
         peers,
         snapshots: Sending {

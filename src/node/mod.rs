@@ -35,6 +35,7 @@ mod membership;
 mod peers;
 mod progress;
 mod proposals;
+mod queues;
 mod reads;
 mod records;
 mod snapshots;

@@ -392,6 +392,12 @@ impl Core {
         Ok(ConfApplied { conf_state: next, removed })
     }
 
+    /// The index, between `oldest` and `newest`, after which the entries up to `newest` come to at
+    /// most so many bytes.
+    pub fn first_within(&self, oldest: u64, newest: u64, bytes_max: u64) -> u64 {
+        self.node.store().first_within(oldest, newest, bytes_max)
+    }
+
     /// Drops entries that no follower needs any more, up to an applied index.
     pub fn compact(&mut self, index: u64) {
         self.node.mut_store().compact(index);
