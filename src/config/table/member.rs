@@ -223,7 +223,7 @@ pub static UNSAFE: [Flag; 2] = [
         Bool,
         "false",
         "Turn this member's data into a cluster of one.",
-        Later("take a snapshot and restore it with `kvorum snapshot restore`"),
+        Built,
     ),
     flag(
         "unsafe-no-fsync",
