@@ -12,9 +12,7 @@
 
 mod client;
 mod connection;
-mod door;
 mod listener;
-mod refusals;
 mod seats;
 mod worker;
 
