@@ -1,65 +1,48 @@
 //! The founding members: reading `--initial-cluster`, and whether this member is among them.
 //!
-//! The text is read at every start. Whether it fits is asked only when a cluster is founded: a
-//! member that has data ignores what its manifest still says about the beginning.
+//! The text is read at every start. Whether it fits is asked only when a cluster is founded or
+//! joined: a member that has data ignores what its manifest still says about the beginning.
 
-use std::collections::BTreeMap;
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::ToSocketAddrs as _;
 
 use super::url::{Url, UrlError};
 use super::{ClusterState, Config};
+use crate::members::{Difference, difference};
 
-/// Why a cluster is not founded. The words are those operators know from etcd.
+/// Why a cluster is neither founded nor joined. The words are those operators know from etcd.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FoundingError {
     #[error(
-        "--initial-cluster-state=existing joins a running cluster, and this version of kvorum runs \
-         clusters of one member only; found one with --initial-cluster-state=new, or restore a \
-         snapshot"
+        "--initial-cluster-state=existing joins a cluster that runs, and founds none; found one \
+         with --initial-cluster-state=new, or restore a snapshot"
     )]
     Existing,
     #[error("couldn't find local name {0:?} in the initial cluster configuration")]
     NotNamed(String),
+    #[error("--initial-cluster={cluster} has {pair} twice; name every member once")]
+    Twice { cluster: String, pair: String },
     #[error(
         "--initial-cluster has {missing} but missing from --initial-advertise-peer-urls={urls} \
-         ({why})"
+         ({why}){}", several(*.repeated)
     )]
-    NotAdvertised { missing: String, urls: String, why: Difference },
+    NotAdvertised { missing: String, urls: String, why: Difference, repeated: usize },
     #[error(
         "--initial-advertise-peer-urls has {missing} but missing from --initial-cluster={cluster}"
     )]
     NotFounding { missing: String, cluster: String },
-    #[error("failed to resolve {urls} to match --initial-cluster={cluster} ({why})")]
-    Different { urls: String, cluster: String, why: Difference },
-    #[error("initial cluster {0} has duplicate url")]
-    Duplicate(String),
-    #[error(
-        "--initial-cluster={0} names several members, and this version of kvorum runs clusters of \
-         one member only; name this member alone"
-    )]
-    Several(String),
+    #[error("initial cluster {cluster} has duplicate url {url}")]
+    Duplicate { cluster: String, url: String },
 }
 
-/// How two lists of URLs differ.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Difference {
-    Length(Vec<String>, Vec<String>),
-    Url(String, String),
-}
-
-impl fmt::Display for Difference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let quote = |urls: &[String]| {
-            let urls: Vec<String> = urls.iter().map(|url| format!("{url:?}")).collect();
-            urls.join(" ")
-        };
-        match self {
-            Self::Length(ours, theirs) => {
-                write!(f, "len([{}]) != len([{}])", quote(ours), quote(theirs))
-            }
-            Self::Url(ours, theirs) => write!(f, "resolved urls: {ours:?} != {theirs:?}"),
-        }
+/// What a name that stands several times means, for those who meant several members.
+fn several(repeated: usize) -> String {
+    match repeated {
+        0 | 1 => String::new(),
+        times => format!(
+            "; its name stands {times} times in --initial-cluster, which makes it one member with \
+             {times} URLs: give every member a name of its own"
+        ),
     }
 }
 
@@ -85,84 +68,90 @@ pub fn print(pairs: &[(String, String)]) -> String {
     pairs.join(",")
 }
 
+/// Names that stand several times, with their URLs. It is allowed, and seldom meant.
+pub fn repeated(pairs: &[(String, String)]) -> Vec<(String, String)> {
+    let mut urls: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (name, url) in pairs {
+        urls.entry(name).or_default().push(url);
+    }
+    let repeated = urls.into_iter().filter(|(_, urls)| urls.len() > 1);
+    repeated.map(|(name, urls)| (name.to_owned(), urls.join(","))).collect()
+}
+
 impl Config {
     /// Whether this member may found the cluster it is told to found. Names are looked up in DNS
     /// if the URLs differ as texts.
     pub fn verify_founding(&self) -> Result<(), FoundingError> {
-        let cluster = print(&self.initial_cluster);
-        let ours: Vec<&String> = self
-            .initial_cluster
-            .iter()
-            .filter(|(name, _)| *name == self.name)
-            .map(|(_, url)| url)
-            .collect();
-        if ours.is_empty() || self.name.is_empty() {
-            return Err(FoundingError::NotNamed(self.name.clone()));
-        }
+        let ours = self.founding_urls()?;
+        self.verify_once()?;
         self.verify_advertised(&ours)?;
-        let mut uses: BTreeMap<&str, usize> = BTreeMap::new();
-        for (_, url) in &self.initial_cluster {
-            *uses.entry(url).or_default() += 1;
-        }
-        if uses.values().any(|count| *count > 1) {
-            return Err(FoundingError::Duplicate(cluster));
-        }
-        if self.initial_cluster.iter().any(|(name, _)| *name != self.name) {
-            return Err(FoundingError::Several(cluster));
-        }
+        self.verify_apart()?;
         match self.initial_cluster_state {
             ClusterState::New => Ok(()),
             ClusterState::Existing => Err(FoundingError::Existing),
         }
     }
 
-    fn verify_advertised(&self, ours: &[&String]) -> Result<(), FoundingError> {
-        let mut founding: Vec<String> = ours.iter().map(|url| (*url).clone()).collect();
+    /// Whether this member may ask the members it is told of to join them. What they say decides
+    /// the rest, see [`crate::members::join`].
+    pub fn verify_joining(&self) -> Result<(), FoundingError> {
+        self.founding_urls()?;
+        self.verify_once()?;
+        self.verify_apart()
+    }
+
+    /// The peer URLs of this member in `--initial-cluster`.
+    fn founding_urls(&self) -> Result<Vec<String>, FoundingError> {
+        let own = self.initial_cluster.iter().filter(|(name, _)| *name == self.name);
+        let urls: Vec<String> = own.map(|(_, url)| url.clone()).collect();
+        if urls.is_empty() || self.name.is_empty() {
+            return Err(FoundingError::NotNamed(self.name.clone()));
+        }
+        Ok(urls)
+    }
+
+    /// Refuses a pair written twice.
+    fn verify_once(&self) -> Result<(), FoundingError> {
+        let mut pairs = BTreeSet::new();
+        let cluster = &self.initial_cluster;
+        let Some(pair) = cluster.iter().find(|pair| !pairs.insert(*pair)) else { return Ok(()) };
+        let pair = print(std::slice::from_ref(pair));
+        Err(FoundingError::Twice { cluster: print(cluster), pair })
+    }
+
+    /// Refuses a URL that is said to be of two members.
+    fn verify_apart(&self) -> Result<(), FoundingError> {
+        let mut urls = BTreeSet::new();
+        let mut all = self.initial_cluster.iter().map(|(_, url)| url);
+        let Some(url) = all.find(|url| !urls.insert(*url)) else { return Ok(()) };
+        let cluster = print(&self.initial_cluster);
+        Err(FoundingError::Duplicate { cluster, url: url.clone() })
+    }
+
+    fn verify_advertised(&self, founding: &[String]) -> Result<(), FoundingError> {
         let mut advertised = self.initial_advertise_peer_urls.clone();
-        founding.sort();
         advertised.sort();
-        let Some(why) = difference(&advertised, &founding) else { return Ok(()) };
-        let urls = advertised.join(",");
-        let named = |url: &String| format!("{}={url}", self.name);
-        let missing: Vec<String> =
-            founding.iter().filter(|url| !advertised.contains(url)).map(named).collect();
+        advertised.dedup();
+        let Some(why) = difference(&advertised, founding, &resolve) else { return Ok(()) };
+        let missing: Vec<String> = founding
+            .iter()
+            .filter(|url| !advertised.contains(url))
+            .map(|url| format!("{}={url}", self.name))
+            .collect();
         if !missing.is_empty() {
-            return Err(FoundingError::NotAdvertised { missing: missing.join(","), urls, why });
+            let (missing, urls) = (missing.join(","), advertised.join(","));
+            let repeated = if founding.len() > advertised.len() { founding.len() } else { 0 };
+            return Err(FoundingError::NotAdvertised { missing, urls, why, repeated });
         }
         let missing: Vec<String> =
             advertised.iter().filter(|url| !founding.contains(url)).cloned().collect();
-        let cluster = print(&self.initial_cluster);
-        if !missing.is_empty() {
-            return Err(FoundingError::NotFounding { missing: missing.join(","), cluster });
-        }
-        // One pair written twice, which a widely copied manifest does.
-        let cluster = ours.iter().map(|url| named(url)).collect::<Vec<_>>();
-        let cluster = cluster.first().cloned().unwrap_or_default();
-        Err(FoundingError::Different { urls, cluster, why })
+        let (missing, cluster) = (missing.join(","), print(&self.initial_cluster));
+        Err(FoundingError::NotFounding { missing, cluster })
     }
-}
-
-/// How two sorted lists differ; nothing if they are the same, or name the same addresses.
-fn difference(ours: &[String], theirs: &[String]) -> Option<Difference> {
-    if ours == theirs {
-        return None;
-    }
-    if ours.len() != theirs.len() {
-        return Some(Difference::Length(ours.to_vec(), theirs.to_vec()));
-    }
-    let (ours, theirs) = (resolve_all(ours), resolve_all(theirs));
-    let (ours, theirs) = ours.into_iter().zip(theirs).find(|(ours, theirs)| ours != theirs)?;
-    Some(Difference::Url(ours, theirs))
-}
-
-fn resolve_all(urls: &[String]) -> Vec<String> {
-    let mut urls: Vec<String> = urls.iter().map(|url| resolve(url)).collect();
-    urls.sort();
-    urls
 }
 
 /// The URL with an address for its name, if it has one. `localhost` stays: it names no place.
-fn resolve(text: &str) -> String {
+pub fn resolve(text: &str) -> String {
     match Url::parse(text) {
         Ok(url) if !url.is_unix() && url.host() != "localhost" => {
             match url.address.to_socket_addrs().ok().and_then(|mut addresses| addresses.next()) {

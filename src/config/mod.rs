@@ -12,7 +12,8 @@
 //!
 //! - One [`table`] has every flag. What it has is taken, remarked on, or refused by name; what it
 //!   has not is refused too. Nothing an operator writes is dropped in silence.
-//! - Nothing here opens a file or a socket; only [`Config::verify_founding`] may ask DNS.
+//! - Nothing here opens a file or a socket; only [`Config::verify_founding`] and [`resolve_url`]
+//!   may ask DNS.
 //! - The first thing that is wrong is the one reported: one line, exit code 1, or 2 with the usage
 //!   when the command line cannot be read.
 //!
@@ -53,7 +54,7 @@ pub use duration::DurationError;
 pub use flag::ValueError;
 pub use fuzz::fuzz_flags;
 pub use gates::GateError;
-pub use initial_cluster::{Difference, FoundingError};
+pub use initial_cluster::{FoundingError, resolve as resolve_url};
 pub use notice::Notice;
 pub use refusal::Refusal;
 pub use url::{Scheme, Url, UrlError};
@@ -134,6 +135,10 @@ pub struct Config {
     pub strict_reconfig_check: bool,
     pub pre_vote: bool,
     pub max_learners: usize,
+    /// How often the leader compares the hashes that compactions left; `None` is never.
+    pub compact_hash_check_time: Option<Duration>,
+    /// How often the leader compares all rows of all members; `None` is never.
+    pub corrupt_check_time: Option<Duration>,
     /// Bytes of live rows before NOSPACE; 0 is etcd's default of 2 GiB, negative is no limit.
     pub quota_backend_bytes: i64,
     pub max_txn_ops: usize,
@@ -207,6 +212,8 @@ impl Default for Config {
             strict_reconfig_check: true,
             pre_vote: true,
             max_learners: 1,
+            compact_hash_check_time: Some(Duration::from_secs(60)),
+            corrupt_check_time: None,
             quota_backend_bytes: 0,
             max_txn_ops: limits::TXN_OPS_MAX,
             max_request_bytes: limits::REQUEST_BYTES_MAX,

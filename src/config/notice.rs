@@ -34,6 +34,11 @@ pub enum Notice {
     PlainUrl(String),
     /// Client certificates are asked for, and this URL cannot.
     PlainUrlNoClientCerts(String),
+    /// A name stands several times in `--initial-cluster`, which is one member with several URLs.
+    NameRepeated {
+        name: String,
+        urls: String,
+    },
     /// `--log-outputs=systemd/journal`.
     Journal,
     CipherSuiteUnavailable(String),
@@ -72,6 +77,12 @@ impl Notice {
                 client_url,
                 "scheme is http or unix while --client-cert-auth is enabled; ignoring client cert \
                  auth for this URL"
+            ),
+            Self::NameRepeated { name, urls } => warn!(
+                name,
+                urls,
+                "this name stands several times in --initial-cluster: that is one member with \
+                 several URLs; if they are several members, give each a name of its own"
             ),
             Self::Journal => warn!("the log goes to stderr, which systemd puts in its journal"),
             Self::CipherSuiteUnavailable(cipher_suite) => {

@@ -76,7 +76,11 @@ fn addresses(
     config.initial_advertise_peer_urls =
         advertised("initial-advertise-peer-urls", &config.listen_peer_urls);
     config.initial_cluster = if values.is_given("initial-cluster") {
-        initial_cluster::parse(values.text("initial-cluster")).map_err(Refusal::InitialCluster)?
+        let text = values.text("initial-cluster");
+        let pairs = initial_cluster::parse(text).map_err(Refusal::InitialCluster)?;
+        let repeated = initial_cluster::repeated(&pairs).into_iter();
+        notices.extend(repeated.map(|(name, urls)| Notice::NameRepeated { name, urls }));
+        pairs
     } else {
         initial_cluster::of_one(&config.name, &config.initial_advertise_peer_urls)
     };
@@ -120,9 +124,14 @@ fn raft(values: &Values, config: &mut Config) -> Result<(), Refusal> {
     config.strict_reconfig_check = values.bool("strict-reconfig-check");
     config.pre_vote = values.bool("pre-vote");
     config.max_learners = natural(values, "max-learners")?;
-    if values.nanos("compact-hash-check-time") <= 0 {
+    let hash_check = values.nanos("compact-hash-check-time");
+    if hash_check <= 0 {
         return Err(Refusal::ZeroHashCheck);
     }
+    config.compact_hash_check_time = Some(Duration::from_nanos(hash_check.unsigned_abs()));
+    let corrupt_check = u64::try_from(values.nanos("corrupt-check-time")).unwrap_or(0);
+    config.corrupt_check_time =
+        Some(Duration::from_nanos(corrupt_check)).filter(|interval| !interval.is_zero());
     Ok(())
 }
 

@@ -30,7 +30,7 @@ use std::sync::Arc;
 use crate::alarm::Alarms;
 use crate::error::{Error, Failure, Fault};
 use crate::lease::Book;
-use crate::members::Members;
+use crate::members::{Member, Members};
 use crate::mvcc::{Batch, Changes, Image, Reader, Revision, Store};
 use crate::pb::internal_raft_request::Command;
 use crate::pb::{
@@ -63,6 +63,8 @@ pub enum Reply {
     LeaseGrant(LeaseGrantResponse),
     LeaseRevoke(LeaseRevokeResponse),
     Alarm(AlarmResponse),
+    /// All members after a change of them.
+    Members(Vec<Member>),
     /// The command has no answer of its own.
     Done,
 }
@@ -90,12 +92,14 @@ impl Outcome {
     }
 }
 
-/// What the machine is told once: facts of this member that decide answers, never state.
+/// What the machine is told once: facts of this member that decide answers.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     pub member_id: u64,
     /// Bytes of live rows at which writes are answered with NOSPACE; `None` is no limit.
     pub quota_bytes: Option<i64>,
+    /// How many learners there may be at a time; the same on all members, or they fall apart.
+    pub learners_max: usize,
 }
 
 /// All replicated state of a member.
@@ -104,7 +108,8 @@ pub struct Machine {
     store: Store,
     leases: Book,
     alarms: Alarms,
-    members: Members,
+    /// Shared with whoever looks at the members from outside.
+    members: Arc<Members>,
     cluster_version: Option<String>,
     conf_state: ConfState,
     applied: Applied,
@@ -159,6 +164,11 @@ impl Machine {
         restore::open(engine, settings, image)
     }
 
+    /// Puts the state another engine holds, a later one of the same history, in place of this one.
+    pub fn install(&mut self, engine: Arc<dyn Engine>) -> Result<(), Fault> {
+        restore::install(self, engine)
+    }
+
     /// How far the machine has come.
     pub fn applied(&self) -> Applied {
         self.applied
@@ -169,8 +179,8 @@ impl Machine {
         &self.leases
     }
 
-    /// The members, for readers on the machine's thread.
-    pub fn members(&self) -> &Members {
+    /// The members; whoever needs them longer clones the pointer.
+    pub fn members(&self) -> &Arc<Members> {
         &self.members
     }
 

@@ -8,13 +8,21 @@
 //! - An id that was removed never comes back.
 //! - The book changes only through the log.
 
+mod change;
+mod join;
+mod urls;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha1::{Digest, Sha1};
 
 use crate::storage::engine::{Table, Write};
+
+pub use change::Change;
+pub use join::{JoinError, is_bootstrapped, join};
+pub use urls::{Difference, Resolve, difference};
 
 #[cfg(test)]
 mod tests;
@@ -23,13 +31,24 @@ mod tests;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     pub id: u64,
-    #[serde(rename = "peerURLs", default)]
+    /// An update may leave a member without any; etcd then stores `null`.
+    #[serde(
+        rename = "peerURLs",
+        default,
+        serialize_with = "empty_is_null",
+        deserialize_with = "null_is_empty"
+    )]
     pub peer_urls: Vec<String>,
     #[serde(rename = "isLearner", default, skip_serializing_if = "std::ops::Not::not")]
     pub is_learner: bool,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
-    #[serde(rename = "clientURLs", default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        rename = "clientURLs",
+        default,
+        deserialize_with = "null_is_empty",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub client_urls: Vec<String>,
 }
 
@@ -41,11 +60,44 @@ impl Member {
         Self { id, peer_urls, name: name.to_owned(), ..Self::default() }
     }
 
+    /// Whether it counts as started where members are counted: it was founded under a name, or its
+    /// process told one.
+    pub fn is_started(&self) -> bool {
+        !self.name.is_empty()
+    }
+
+    /// Whether its process ever was at work: the first thing it does is to tell its client URLs.
+    pub fn was_at_work(&self) -> bool {
+        !self.client_urls.is_empty()
+    }
+
     /// The row of this member in the `members` table.
     pub fn row(&self) -> Write {
-        let value = serde_json::to_vec(self).expect("a member has only strings and numbers");
-        Write::Put { table: Table::Members, key: row_key(self.id), value: value.into() }
+        let json = serde_json::to_string(self).expect("a member has only strings and numbers");
+        Write::Put { table: Table::Members, key: row_key(self.id), value: as_go(json).into() }
     }
+}
+
+/// JSON as Go writes it, which escapes what HTML or JavaScript could mistake for their own. All of
+/// these stand within strings only.
+fn as_go(json: String) -> String {
+    let special = ['<', '>', '&', '\u{2028}', '\u{2029}'];
+    if !json.contains(special) {
+        return json;
+    }
+    let escaped = json.chars().map(|char| match special.contains(&char) {
+        true => format!("\\u{:04x}", u32::from(char)),
+        false => char.to_string(),
+    });
+    escaped.collect()
+}
+
+fn empty_is_null<S: Serializer>(list: &[String], to: S) -> Result<S::Ok, S::Error> {
+    Some(list).filter(|list| !list.is_empty()).serialize(to)
+}
+
+fn null_is_empty<'de, D: Deserializer<'de>>(json: D) -> Result<Vec<String>, D::Error> {
+    Ok(Option::deserialize(json)?.unwrap_or_default())
 }
 
 /// The first eight bytes of SHA-1 over the sorted peer URLs and the cluster token.

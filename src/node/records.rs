@@ -2,22 +2,23 @@
 
 use crate::error::Fault;
 use crate::machine::Applied;
-use crate::members::Member;
-use crate::raft::conf::{Change, Context, Kind};
 use crate::raft::{ConfState, Entry, EntryType, HardState, Persist};
 use crate::storage::keys;
 use crate::storage::wal::{self, Wal};
 
 /// Appends a write of raft.
 pub(super) fn append(wal: &mut Wal, persist: Persist) -> Result<wal::Appended, Fault> {
-    assert!(persist.snapshot.is_none(), "a single member receives no snapshot");
+    let installed = persist.snapshot.as_ref().map(|snapshot| {
+        let metadata = snapshot.get_metadata();
+        wal::Mark::Installed(wal::Snapshot { index: metadata.index, term: metadata.term })
+    });
     let entries = persist.entries.into_iter().map(to_record).collect::<Result<Vec<_>, _>>()?;
     let hard_state = wal::HardState {
         term: persist.hard_state.term,
         vote: persist.hard_state.vote,
         commit: persist.hard_state.commit,
     };
-    let batch = wal::Batch { snapshot: None, entries: &entries, hard_state: Some(hard_state) };
+    let batch = wal::Batch { snapshot: installed, entries: &entries, hard_state: Some(hard_state) };
     wal.append(&batch)
 }
 
@@ -61,24 +62,6 @@ pub(super) fn from_record(entry: wal::Entry) -> Entry {
 /// The hard state as raft knows it.
 pub(super) fn hard_state(state: wal::HardState) -> HardState {
     HardState { term: state.term, vote: state.vote, commit: state.commit }
-}
-
-/// The member a configuration change adds.
-pub(super) fn added_member(change: &Change) -> Result<Member, Fault> {
-    let broken = |what: String| Fault::Broken(format!("a member in the log: {what}"));
-    match change.kind {
-        Kind::AddVoter | Kind::AddLearner => {}
-        // A single member's log holds nothing else; clusters bring the rest.
-        Kind::Remove | Kind::Update => return Err(broken(format!("{:?}", change.kind))),
-    }
-    let context = Context::decode(&change.context).map_err(|error| broken(error.to_string()))?;
-    Ok(Member {
-        id: context.id,
-        peer_urls: context.peer_urls.unwrap_or_default(),
-        is_learner: context.is_learner,
-        name: context.name,
-        client_urls: context.client_urls,
-    })
 }
 
 /// raft's configuration as the tables keep it.

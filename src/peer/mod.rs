@@ -51,6 +51,7 @@ pub mod codec;
 pub mod headers;
 
 mod dial;
+mod host;
 mod lane;
 mod listener;
 mod outward;

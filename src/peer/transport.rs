@@ -28,7 +28,8 @@ use super::{Host, Listener};
 use crate::error::Error;
 use crate::limits;
 use crate::members::Member;
-use crate::node::{self, BoxFuture, Outgoing, PeerHash};
+use crate::mvcc::HashKv;
+use crate::node::{self, BoxFuture, Outgoing};
 use crate::raft::{Message, MessageType};
 use crate::tls::{self, Peers as Tls};
 
@@ -249,7 +250,7 @@ impl node::Transport for Transport {
         Box::pin(async { Err(Error::NotBuilt("promoting through another member")) })
     }
 
-    fn hash_kv(&self, _: u64, _: i64) -> BoxFuture<'static, Result<PeerHash, Error>> {
+    fn hash_kv(&self, _: u64, _: i64) -> BoxFuture<'static, Result<HashKv, Error>> {
         Box::pin(async { Err(Error::NotBuilt("another member's hash")) })
     }
 }

@@ -110,7 +110,7 @@ impl Core {
             max_size_per_msg: APPEND_BYTES_MAX,
             max_inflight_msgs: APPENDS_IN_FLIGHT_MAX,
             check_quorum: true,
-            pre_vote: true,
+            pre_vote: !boot.no_pre_vote,
             max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
             max_committed_size_per_ready: COMMITTED_BYTES_MAX,
             ..Config::default()
@@ -159,6 +159,17 @@ impl Core {
         self.node.campaign().map_err(|error| self.explain(error, 0))?;
         self.settle();
         Ok(())
+    }
+
+    /// Forgets a leader that is known to be gone, so that this member may be asked for its vote at
+    /// once. If it is not gone after all, its next message is heard as ever.
+    pub fn lose_leader(&mut self, leader: u64) {
+        let raft = &mut self.node.raft;
+        if leader != 0 && raft.leader_id == leader && raft.state == StateRole::Follower {
+            let term = raft.term;
+            raft.become_follower(term, 0);
+            self.settle();
+        }
     }
 
     /// Takes a message from a peer, whose identity the caller has verified.
@@ -379,6 +390,12 @@ impl Core {
         self.removed = removed || (self.removed && !conf::contains(&next, id));
         self.settle();
         Ok(ConfApplied { conf_state: next, removed })
+    }
+
+    /// The index, between `oldest` and `newest`, after which the entries up to `newest` come to at
+    /// most so many bytes.
+    pub fn first_within(&self, oldest: u64, newest: u64, bytes_max: u64) -> u64 {
+        self.node.store().first_within(oldest, newest, bytes_max)
     }
 
     /// Drops entries that no follower needs any more, up to an applied index.

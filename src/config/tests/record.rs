@@ -52,7 +52,8 @@ pub fn ask(etcd: &Path, start: &Asked) -> Answer {
                 }
             }
             "detected default host for advertise" => host = Some(text("host")),
-            "ready to serve client requests" => {
+            // What comes later waits for other members.
+            "now serving peer/client/metrics" => {
                 process.kill().expect("etcd can be killed");
                 break;
             }

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::super::{Config, Intent, Outside, Refusal, Start, read};
+use super::super::{ClusterState, Config, Intent, Outside, Refusal, Start, read};
 use super::record;
 use crate::logging;
 
@@ -194,7 +194,11 @@ fn ask(start: &Asked, log: &mut String) -> Answer {
         Ok(Intent::Start(start)) => {
             let Start { config, notices, .. } = *start;
             *log = logging::tests::capture(|| notices.iter().for_each(super::super::Notice::log));
-            match config.verify_founding() {
+            let verified = match config.initial_cluster_state {
+                ClusterState::New => config.verify_founding(),
+                ClusterState::Existing => config.verify_joining(),
+            };
+            match verified {
                 Ok(()) => Answer::Starts(settings(&config)),
                 Err(error) => Answer::Exit { code: 1, why: error.to_string() },
             }
