@@ -67,6 +67,7 @@
 //! let config = Config {
 //!     data_dir: dir.path().join("member.etcd"),
 //!     listen_client_urls: vec![Url::http("127.0.0.1:0")],
+//!     listen_peer_urls: vec![Url::http("127.0.0.1:0")],
 //!     ..Config::default()
 //! };
 //! let running = kvorum::Server::start(config).await?;

@@ -16,6 +16,10 @@ pub const PROPOSAL_BATCH_MAX: usize = 1024;
 pub const PROPOSAL_BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Inputs that wait for the driver; when it is full, clients are told `too many requests`.
 pub const DRIVER_INBOX_MAX: usize = 8192;
+/// Proposals held back while there is no leader; more are refused.
+pub const PROPOSALS_HELD_MAX: usize = 8192;
+/// Bytes of proposals held back while there is no leader; more are refused.
+pub const PROPOSALS_HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Entries committed and not applied; beyond, proposals are refused with `too many requests`.
 pub const APPLY_LAG_MAX: u64 = 5000;
 /// The longest that applied rows stay out of the engine while nothing else asks for a checkpoint.
@@ -91,3 +95,36 @@ pub const PEER_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const PEER_MESSAGE_ENTRIES_MAX: u64 = 256 * 1024;
 /// The longest conf state, index and term of a snapshot; a longer one ends the stream.
 pub const PEER_SNAPSHOT_METADATA_BYTES_MAX: usize = 64 * 1024;
+/// Messages queued for one stream to another member, as in etcd; more are dropped, and raft told.
+pub const PEER_STREAM_MESSAGES_MAX: usize = 4096;
+/// Messages written to a stream at once; the others follow in the next turn.
+pub const PEER_STREAM_BATCH_MAX: usize = 64;
+/// Messages queued to be posted to another member, as in etcd; more are dropped, and raft told.
+pub const PEER_POSTS_MAX: usize = 64;
+/// Connections to the peer listener; more of them wait to be accepted.
+pub const PEER_CONNECTIONS_MAX: usize = 512;
+/// How often a stream says that it is alive, as in etcd.
+pub const PEER_LINK_HEARTBEAT: Duration = Duration::from_millis(1667);
+/// The longest that a member may keep silent on a stream, take nothing of what is sent, or leave a
+/// request without an answer; then the connection is closed, as in etcd.
+pub const PEER_IO_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest a posted message may take to arrive; then it is refused.
+pub const PEER_POST_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest it may take to connect to a member; then it is tried again.
+pub const PEER_DIAL_TIMEOUT: Duration = Duration::from_secs(2);
+/// The shortest time between two requests for a stream that is heard and ends again and again.
+pub const PEER_REDIAL_APART: Duration = Duration::from_millis(100);
+/// The pause before a stream is asked for again that could not be had, doubled each time.
+pub const PEER_REDIAL_MIN: Duration = Duration::from_millis(10);
+/// The longest pause before a stream is asked for again.
+pub const PEER_REDIAL_MAX: Duration = Duration::from_secs(1);
+/// Members that are answered before the cluster is known to have them; others wait until it is.
+pub const PEER_GUESTS_MAX: usize = 16;
+/// Snapshots of other members that are taken in at once; another is refused, and comes again.
+pub const PEER_SNAPSHOTS_MAX: usize = 1;
+/// Pieces of an arriving snapshot that wait to be written; its sender waits for the next.
+pub const PEER_SNAPSHOT_PIECES_MAX: usize = 16;
+/// The longest that a snapshot may not move, for want of bytes or of room for them.
+pub const PEER_SNAPSHOT_STALL: Duration = Duration::from_secs(30);
+/// The longest that a member may need to take over a snapshot it has received.
+pub const PEER_SNAPSHOT_ANSWER: Duration = Duration::from_secs(300);

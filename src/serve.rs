@@ -38,7 +38,8 @@ pub fn run(start: Start, arguments: &[String]) -> ExitCode {
         Err(error) => return fail("cannot start the runtime", &error),
     };
     match runtime.block_on(serve(config)) {
-        Ok(signal) => die_by(signal),
+        Ok(Some(signal)) => die_by(signal),
+        Ok(None) => ExitCode::SUCCESS,
         Err(exit) => exit,
     }
 }
@@ -68,25 +69,37 @@ fn fail(message: &str, error: &dyn std::error::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Serves until a signal came and the member stopped; which one it was.
-async fn serve(config: Config) -> Result<i32, ExitCode> {
+/// Serves until a signal came and the member stopped; which one it was, if it was one.
+async fn serve(config: Config) -> Result<Option<i32>, ExitCode> {
     let mut signals = Signals::catch().map_err(|error| fail("cannot catch signals", &error))?;
     let listeners = listeners(&config);
     let running = tokio::select! {
         started = Server::start(config) => {
             started.map_err(|error| fail("cannot start the member", &error))?
         }
-        signal = signals.next() => return Ok(signal),
+        signal = signals.next() => return Ok(Some(signal)),
     };
     log_ready(&running, &listeners);
     notify_init();
-    let signal = signals.next().await;
-    info!(signal = name(signal), "received signal; shutting down");
+    let signal = tokio::select! {
+        signal = signals.next() => {
+            info!(signal = name(signal), "received signal; shutting down");
+            Some(signal)
+        }
+        () = running.removed() => {
+            tracing::error!(
+                "this member was removed from its cluster and stops; to bring it back, remove its \
+                 data directory and add it as a new member"
+            );
+            None
+        }
+    };
+    notify_stopping();
     tokio::select! {
         () = running.shutdown() => info!("the member has stopped"),
         signal = signals.again() => {
             info!(signal = name(signal), "received another signal; stopping at once");
-            return Ok(signal);
+            return Ok(Some(signal));
         }
     }
     Ok(signal)
@@ -124,6 +137,14 @@ fn log_ready(running: &Running, listeners: &[(Url, &'static str)]) {
     }
     for address in running.metrics_addresses() {
         info!(%address, "serving metrics and health");
+    }
+}
+
+/// Tells systemd that the member goes, if it asked to be told.
+fn notify_stopping() {
+    if std::env::var_os("NOTIFY_SOCKET").is_some() {
+        // It learns from the end of the process anyway.
+        let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
     }
 }
 

@@ -6,11 +6,8 @@ use std::path::Path;
 use crate::tidy::sources;
 
 /// Fields that only `src/config` knows, and why.
-const UNREAD: [(&str, &str); 8] = [
-    ("initial_advertise_peer_urls", "founding compares it with initial_cluster"),
+const UNREAD: [(&str, &str); 5] = [
     ("initial_cluster_state", "founding and joining are verified by it"),
-    ("listen_peer_urls", "waits for peers"),
-    ("max_learners", "waits for peers"),
     ("peer_tls", "waits for peers"),
     ("pre_vote", "waits for peers"),
     ("snapshot_count", "docs/differences.md argues it"),

@@ -148,7 +148,8 @@ impl Lease {
 
     async fn leases(&self) -> Result<LeaseLeasesResponse, Error> {
         let header = Some(self.node.header());
-        let leases = self.node.leases().into_iter().map(|id| LeaseStatus { id }).collect();
+        let leases = self.node.leases().await?;
+        let leases = leases.into_iter().map(|id| LeaseStatus { id }).collect();
         Ok(LeaseLeasesResponse { header, leases })
     }
 }

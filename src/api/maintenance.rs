@@ -74,7 +74,7 @@ impl Service for Maintenance {
         &self,
         request: Request<MoveLeaderRequest>,
     ) -> Result<Response<MoveLeaderResponse>, Status> {
-        answer(self.do_move_leader(request.get_ref().target_id))
+        answer(self.do_move_leader(request.get_ref().target_id).await)
     }
 
     async fn downgrade(
@@ -163,14 +163,17 @@ impl Maintenance {
         Ok(DowngradeResponse { header, version: version::MINOR.to_owned() })
     }
 
-    /// A single member has nobody to hand leadership to; moving it to itself is already done.
-    fn do_move_leader(&self, target: u64) -> Result<MoveLeaderResponse, Error> {
-        let progress = self.node.progress();
-        if progress.leader != self.node.member_id() {
+    /// Has another voter lead; asked of the leader. Moving it to itself is already done.
+    async fn do_move_leader(&self, target: u64) -> Result<MoveLeaderResponse, Error> {
+        if !self.node.leads() {
             return Err(Error::NotLeader);
         }
-        if target != self.node.member_id() {
+        let members = self.node.members();
+        if members.get(target).is_none_or(|member| member.is_learner) {
             return Err(Error::BadLeaderTransferee);
+        }
+        if target != self.node.member_id() {
+            self.node.transfer_leader(Some(target)).await?;
         }
         Ok(MoveLeaderResponse { header: None })
     }

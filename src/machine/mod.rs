@@ -164,6 +164,11 @@ impl Machine {
         restore::open(engine, settings, image)
     }
 
+    /// Puts the state another engine holds, a later one of the same history, in place of this one.
+    pub fn install(&mut self, engine: Arc<dyn Engine>) -> Result<(), Fault> {
+        restore::install(self, engine)
+    }
+
     /// How far the machine has come.
     pub fn applied(&self) -> Applied {
         self.applied

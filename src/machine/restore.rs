@@ -22,47 +22,82 @@ pub(super) fn open(
     settings: Settings,
     image: Option<Image>,
 ) -> Result<Machine, Fault> {
-    let view = engine.view()?;
-    let (mut alarms, mut members, mut leases) =
-        (Alarms::default(), Members::default(), Book::default());
-    rows(&*view, Table::Alarm, &mut |key, _| alarms.load(key))?;
-    rows(&*view, Table::Members, &mut |key, value| members.load(Table::Members, key, value))?;
-    rows(&*view, Table::MembersRemoved, &mut |key, value| {
-        members.load(Table::MembersRemoved, key, value)
-    })?;
-    view.scan(Table::Lease, &[], None, &mut |key, value| {
-        leases.load(key, value)?;
-        Ok(ControlFlow::Continue(()))
-    })?;
-    let applied = Applied {
-        index: number(&*view, keys::CONSISTENT_INDEX)?,
-        term: number(&*view, keys::TERM)?,
-    };
-    let conf_state = match view.get(Table::Meta, keys::CONF_STATE)? {
-        Some(value) => ConfState::decode(&value)?,
-        None => ConfState::default(),
-    };
-    let cluster_version = match view.get(Table::Cluster, keys::CLUSTER_VERSION)? {
-        Some(value) => {
-            let text = keys::decode_text(Table::Cluster, keys::CLUSTER_VERSION, &value)?;
-            Some(text.to_owned())
-        }
-        None => None,
-    };
-    drop(view);
+    let mut books = Books::load(&*engine.view()?)?;
     let store = Store::open_with(engine, image)?;
-    attach(&store, &mut leases)?;
-    Ok(Machine {
-        settings,
-        store,
-        leases,
-        alarms,
-        members: Arc::new(members),
-        cluster_version,
-        conf_state,
-        applied,
-        writes: Vec::new(),
-    })
+    attach(&store, &mut books.leases)?;
+    Ok(books.around(store, settings))
+}
+
+/// Puts the state of another engine in place of a machine's, whose readers keep their handles.
+pub(super) fn install(machine: &mut Machine, engine: Arc<dyn Engine>) -> Result<(), Fault> {
+    let mut books = Books::load(&*engine.view()?)?;
+    machine.store.restore(engine)?;
+    attach(&machine.store, &mut books.leases)?;
+    let Books { leases, alarms, members, cluster_version, conf_state, applied } = books;
+    (machine.leases, machine.alarms, machine.members) = (leases, alarms, members);
+    (machine.cluster_version, machine.conf_state) = (cluster_version, conf_state);
+    machine.applied = applied;
+    // They were on their way into a state that is no more.
+    machine.writes.clear();
+    Ok(())
+}
+
+/// Everything but the rows of `key`.
+struct Books {
+    leases: Book,
+    alarms: Alarms,
+    members: Arc<Members>,
+    cluster_version: Option<String>,
+    conf_state: ConfState,
+    applied: Applied,
+}
+
+impl Books {
+    fn load(view: &dyn View) -> Result<Self, Fault> {
+        let (mut alarms, mut members, mut leases) =
+            (Alarms::default(), Members::default(), Book::default());
+        rows(view, Table::Alarm, &mut |key, _| alarms.load(key))?;
+        rows(view, Table::Members, &mut |key, value| members.load(Table::Members, key, value))?;
+        rows(view, Table::MembersRemoved, &mut |key, value| {
+            members.load(Table::MembersRemoved, key, value)
+        })?;
+        view.scan(Table::Lease, &[], None, &mut |key, value| {
+            leases.load(key, value)?;
+            Ok(ControlFlow::Continue(()))
+        })?;
+        let applied = Applied {
+            index: number(view, keys::CONSISTENT_INDEX)?,
+            term: number(view, keys::TERM)?,
+        };
+        let conf_state = match view.get(Table::Meta, keys::CONF_STATE)? {
+            Some(value) => ConfState::decode(&value)?,
+            None => ConfState::default(),
+        };
+        let cluster_version = match view.get(Table::Cluster, keys::CLUSTER_VERSION)? {
+            Some(value) => {
+                let text = keys::decode_text(Table::Cluster, keys::CLUSTER_VERSION, &value)?;
+                Some(text.to_owned())
+            }
+            None => None,
+        };
+        let members = Arc::new(members);
+        Ok(Self { leases, alarms, members, cluster_version, conf_state, applied })
+    }
+
+    fn around(self, store: Store, settings: Settings) -> Machine {
+        let Self { leases, alarms, members, cluster_version, conf_state, applied } = self;
+        Machine {
+            settings,
+            store,
+            leases,
+            alarms,
+            members,
+            cluster_version,
+            conf_state,
+            applied,
+            writes: Vec::new(),
+        }
+    }
 }
 
 /// Hangs the live keys on their leases, which only their rows name.

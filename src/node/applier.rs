@@ -9,6 +9,7 @@
 //! - Only one checkpoint is on its way. What changes meanwhile goes into the next.
 //! - Answers leave after the view that shows their effect.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -23,21 +24,26 @@ use super::checkpointer;
 use super::driver::Input;
 use super::membership::{self, Membership};
 use super::progress::Progress;
+use super::proposals::Answer;
+use super::snapshots::Staged;
 use super::{compaction, fatal, images, watches};
-use crate::error::{Error, Fault};
+use crate::error::Fault;
 use crate::lease::Deadlines;
 use crate::limits;
-use crate::machine::{self, LeaseEffect, Machine, Outcome, Reply};
+use crate::machine::{self, LeaseEffect, Machine, Outcome};
 use crate::metrics::Metrics;
 use crate::mvcc::Reader;
 use crate::pb::InternalRaftRequest;
 use crate::raft::conf::Change;
 use crate::raft::{Entry, EntryType};
 
+/// How often clients of forwarded proposals are looked through.
+const WEEDING_INTERVAL: Duration = Duration::from_secs(1);
+
 /// A committed entry, with the client that waits for it if it came through this member.
 pub(super) struct Committed {
     pub entry: Entry,
-    pub waiting: Option<(InternalRaftRequest, oneshot::Sender<Result<Reply, Error>>)>,
+    pub waiting: Option<(Option<InternalRaftRequest>, Answer)>,
 }
 
 /// A question to the machine, asked on its own thread.
@@ -46,6 +52,10 @@ pub(super) type Question = Box<dyn FnOnce(&mut Machine) + Send>;
 /// What the applier can be told.
 pub(super) enum Job {
     Apply(Vec<Committed>),
+    /// Proposals that went to the leader: who waits for them, by their ids.
+    Expect(Vec<(u64, Answer)>),
+    /// A received state takes the place of ours.
+    Install(Staged),
     Ask(Question),
     /// Everything applied by now shall reach the engine; the reply comes when it has.
     Flush(oneshot::Sender<()>),
@@ -70,7 +80,7 @@ pub(super) struct Parts {
     pub metrics: Arc<Metrics>,
     pub warning: Duration,
     pub clock: super::Clock,
-    pub compaction: compaction::Pace,
+    pub pace: compaction::Pace,
     pub images: images::Pace,
 }
 
@@ -79,7 +89,7 @@ pub(super) fn start(parts: Parts) -> thread::JoinHandle<()> {
     thread::Builder::new()
         .name("applier".into())
         .spawn(move || {
-            let compaction = compaction::Progress::new(parts.compaction);
+            let compaction = compaction::Progress::new(parts.pace);
             let mut applier = Applier {
                 parts,
                 compaction,
@@ -87,6 +97,9 @@ pub(super) fn start(parts: Parts) -> thread::JoinHandle<()> {
                 flushes: Vec::new(),
                 dirty: false,
                 last_checkpoint: Instant::now(),
+                expected: HashMap::new(),
+                weeded: Instant::now(),
+                postponed: Vec::new(),
             };
             if let Err(fault) = applier.run() {
                 fatal(&fault);
@@ -105,6 +118,12 @@ struct Applier {
     /// Whether anything changed since the last checkpoint began.
     dirty: bool,
     last_checkpoint: Instant,
+    /// Who waits for proposals that went to the leader, by their ids.
+    expected: HashMap<u64, Answer>,
+    /// When those were last looked through for clients that are gone.
+    weeded: Instant,
+    /// What came while a state was being installed.
+    postponed: Vec<Job>,
 }
 
 impl Applier {
@@ -119,6 +138,15 @@ impl Applier {
                 self.parts.images.compacted();
             }
             self.maybe_checkpoint();
+            self.weed();
+        }
+    }
+
+    /// Forgets clients that have lost their patience: their proposals may never come back.
+    fn weed(&mut self) {
+        if !self.expected.is_empty() && self.weeded.elapsed() >= WEEDING_INTERVAL {
+            self.expected.retain(|_, reply| !reply.is_closed());
+            self.weeded = Instant::now();
         }
     }
 
@@ -137,6 +165,8 @@ impl Applier {
     fn take(&mut self, job: Job) -> Result<(), Fault> {
         match job {
             Job::Apply(entries) => self.apply(entries)?,
+            Job::Expect(expected) => self.expected.extend(expected),
+            Job::Install(staged) => self.install(staged)?,
             Job::Ask(question) => question(&mut self.parts.machine),
             Job::Flush(reply) => self.flushes.push(reply),
             Job::Checkpointed => {
@@ -158,8 +188,8 @@ impl Applier {
         let mut answers = Vec::with_capacity(entries.len());
         let mut changes = Vec::new();
         for Committed { entry, waiting } in entries {
-            let (request, reply) = waiting.unzip();
-            let outcome = self.apply_one(entry, request)?;
+            let (request, mut reply) = waiting.unzip();
+            let outcome = self.apply_one(entry, request.flatten(), &mut reply)?;
             self.note_leases(&outcome.leases);
             changes.extend(outcome.changes);
             if let Some(reply) = reply {
@@ -167,7 +197,7 @@ impl Applier {
             }
         }
         self.parts.machine.store_mut().publish();
-        self.parts.membership.publish(self.parts.machine.members());
+        self.publish_members();
         self.dirty = true;
         // After the publication: whoever opens a stream from here on starts with what it shows.
         if !changes.is_empty() && self.parts.progress.streams.load(Ordering::SeqCst) > 0 {
@@ -187,6 +217,35 @@ impl Applier {
         if took > self.parts.warning {
             self.parts.metrics.slow_applies.inc();
             tracing::warn!(took_ms = took.as_millis() as u64, "apply request took too long");
+        }
+        Ok(())
+    }
+
+    /// Lets a received state take the place of ours: on disk first, then for readers, then for
+    /// watchers, who are fed from its history.
+    fn install(&mut self, staged: Staged) -> Result<(), Fault> {
+        let applied = staged.applied;
+        // A checkpoint under way is of the old state, and goes into it.
+        while self.in_flight.is_some() {
+            match self.parts.jobs.recv() {
+                Ok(Job::Checkpointed) => self.take(Job::Checkpointed)?,
+                Ok(job) => self.postponed.push(job),
+                Err(_) => return Ok(()),
+            }
+        }
+        let (reply, answer) = crossbeam_channel::bounded(1);
+        let _ = self.parts.checkpointer.send(checkpointer::Job::Install { staged, reply });
+        let engine = answer.recv().map_err(|_| Fault::Broken("the checkpointer is gone".into()))?;
+        self.parts.machine.install(engine)?;
+        self.dirty = false;
+        self.compaction = compaction::Progress::new(self.parts.pace);
+        self.publish_members();
+        let _ = self.parts.watches.send(watches::Input::Restored);
+        self.parts.progress.committed.fetch_max(applied.index, Ordering::SeqCst);
+        self.parts.progress.applied.store(applied.index, Ordering::SeqCst);
+        let _ = self.parts.driver.send(Input::Applied);
+        for job in std::mem::take(&mut self.postponed) {
+            self.take(job)?;
         }
         Ok(())
     }
@@ -212,11 +271,12 @@ impl Applier {
         &mut self,
         entry: Entry,
         request: Option<InternalRaftRequest>,
+        reply: &mut Option<Answer>,
     ) -> Result<Outcome, Fault> {
         let machine = &mut self.parts.machine;
         // A conf change may be empty too, so the type comes first.
         if entry.entry_type == EntryType::EntryConfChange as i32 {
-            return self.apply_conf_change(&entry);
+            return self.apply_conf_change(&entry, reply);
         }
         if entry.data.is_empty() {
             machine.advance(entry.index, entry.term);
@@ -224,28 +284,45 @@ impl Applier {
         }
         let request = match request {
             Some(request) => request,
-            None => InternalRaftRequest::decode(entry.data.clone()).map_err(|error| {
-                Fault::Broken(format!("log entry {} is not a command: {error}", entry.index))
-            })?,
+            None => {
+                let request = InternalRaftRequest::decode(entry.data.clone()).map_err(|error| {
+                    Fault::Broken(format!("log entry {} is not a command: {error}", entry.index))
+                })?;
+                let id = request.header.as_ref().map_or(0, |header| header.id);
+                *reply = self.expected.remove(&id);
+                request
+            }
         };
         machine.apply(machine::Entry { index: entry.index, term: entry.term, request })
     }
 
-    fn apply_conf_change(&mut self, entry: &Entry) -> Result<Outcome, Fault> {
+    fn apply_conf_change(
+        &mut self,
+        entry: &Entry,
+        reply: &mut Option<Answer>,
+    ) -> Result<Outcome, Fault> {
         let change = Change::decode(&entry.data).map_err(|error| {
             Fault::Broken(format!("log entry {} is not a conf change: {error}", entry.index))
         })?;
+        if reply.is_none() {
+            *reply = self.expected.remove(&change.id);
+        }
         let wanted = membership::wanted(&change)?;
         let (index, term) = (entry.index, entry.term);
         if self.parts.machine.check_change(&wanted).is_err() {
             // Raft hears nothing of it: for raft an entry without effect is one like any other.
             return Ok(self.parts.machine.change_members(index, term, wanted, None));
         }
-        let (reply, answer) = crossbeam_channel::bounded(1);
-        let _ = self.parts.driver.send(Input::ConfChange { index, change, reply });
+        let (told, answer) = crossbeam_channel::bounded(1);
+        let _ = self.parts.driver.send(Input::ConfChange { index, change, reply: told });
         let conf_state = answer.recv().map_err(|_| Fault::Broken("the driver is gone".into()))?;
         let made = super::records::stored_conf_state(conf_state);
         Ok(self.parts.machine.change_members(index, term, wanted, Some(made)))
+    }
+
+    fn publish_members(&self) {
+        let machine = &self.parts.machine;
+        self.parts.membership.publish(machine.members(), machine.cluster_version());
     }
 
     fn note_leases(&mut self, effects: &[LeaseEffect]) {

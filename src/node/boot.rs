@@ -1,7 +1,7 @@
 //! Booting: from a configuration and a directory to a node at work.
 //!
 //! ```text
-//! lock ─▶ inspect ─▶ found or recover ─▶ machine from the engine ─▶ raft from the log ─▶ threads
+//! lock ─▶ inspect ─▶ found, join or recover ─▶ machine and raft core ─▶ launch
 //! ```
 //!
 //! What the engine lacks is in the log: raft hands the rest of the log to the applier as if it had
@@ -11,29 +11,17 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender};
-use parking_lot::Mutex;
-use tokio::sync::watch;
 
-use super::handle::{Handle, Limits, Shared};
-use super::ids::Ids;
-use super::log_writer::LogWriter;
-use super::membership::Membership;
-use super::progress::Progress;
-use super::{
-    Clock, Node, Stop, applier, checkpointer, compaction, driver, duties, images, records, watches,
-};
+use super::handle::Handle;
+use super::transport::Transport;
+use super::{Node, launch, records};
 use crate::config::{Config, FoundingError};
 use crate::error::Fault;
-use crate::lease::Deadlines;
 use crate::limits;
-use crate::machine::{Applied, Machine, Settings};
+use crate::machine::{Applied, Machine};
 use crate::members::{Member, Members};
-use crate::metrics::Metrics;
 use crate::raft::{self, Boot, Boundary, Core, conf};
 use crate::storage::disk::{Disk, RealDisk, Unsynced};
 use crate::storage::engine::{Engine, Table, Write};
@@ -65,6 +53,8 @@ pub enum BootError {
          --storage-engine={found}", dir.display()
     )]
     OtherEngine { dir: PathBuf, found: String, wanted: &'static str },
+    #[error("cannot talk to other members: {0}")]
+    Peers(io::Error),
     #[error("the member stopped before it was ready; see its log")]
     NotReady,
     #[error(transparent)]
@@ -103,16 +93,25 @@ fn claim(layout: &Layout, disk: &dyn Disk) -> Result<DirectoryLock, BootError> {
 }
 
 /// Everything that storage yields.
-struct Recovered {
-    engine: Arc<dyn Engine>,
-    wal: Wal,
-    cluster_id: u64,
-    member_id: u64,
+pub(super) struct Recovered {
+    pub engine: Arc<dyn Engine>,
+    pub wal: Wal,
+    pub cluster_id: u64,
+    pub member_id: u64,
     hard_state: raft::HardState,
+    /// The newest mark in the log.
+    snapshot: wal::Snapshot,
     entries: Vec<raft::Entry>,
 }
 
-pub(super) fn start(config: Config) -> Result<Node, BootError> {
+/// What makes the way to the other members, once there is a node to speak for.
+pub type Connect = Box<dyn FnOnce(&Handle) -> io::Result<Arc<dyn Transport>> + Send>;
+
+pub(super) fn start(
+    config: Config,
+    joined: Option<Joined>,
+    connect: Connect,
+) -> Result<Node, BootError> {
     let data_dir = config.data_dir();
     let disk = disk(&config);
     let create = disk.create_dir(&data_dir);
@@ -121,14 +120,15 @@ pub(super) fn start(config: Config) -> Result<Node, BootError> {
     let lock = claim(&layout, &*disk)?;
     let engine_name = config.storage_engine.name();
     let recovered = match layout.inspect(&*disk)? {
-        Found::Nothing => found(&config, &layout, &disk)?,
+        Found::Nothing => found(&config, &layout, &disk, joined.as_ref())?,
         Found::Member { engine } if engine != engine_name => {
             let (dir, found) = (data_dir, engine);
             return Err(BootError::OtherEngine { dir, found, wanted: engine_name });
         }
         Found::Member { .. } => recover(&config, &layout, &disk)?,
     };
-    launch(config, layout, disk, recovered, lock)
+    let place = place(&config, &layout, &disk);
+    launch::launch(&config, &layout, place, recovered, lock, (joined, connect))
 }
 
 /// The disk a member lives on, which is waited for unless somebody said not to.
@@ -143,11 +143,27 @@ fn disk(config: &Config) -> Arc<dyn Disk> {
     Arc::new(Unsynced(Arc::new(RealDisk)))
 }
 
-/// Founds a one-member cluster in an empty directory.
-fn found(config: &Config, layout: &Layout, disk: &Arc<dyn Disk>) -> Result<Recovered, BootError> {
-    let (member, cluster_id) = sole_member(config)?;
+/// Begins a member in an empty directory: of a new cluster, or of one that runs.
+fn found(
+    config: &Config,
+    layout: &Layout,
+    disk: &Arc<dyn Disk>,
+    joined: Option<&Joined>,
+) -> Result<Recovered, BootError> {
+    let (identity, members) = match joined {
+        Some(joined) => {
+            let Joined { cluster_id, member_id, .. } = *joined;
+            // A member that joins hears of everything from the leader, of the members too.
+            (wal::Identity { cluster_id, member_id }, Members::default())
+        }
+        None => {
+            let (member_id, members) = founders(config)?;
+            let cluster_id = members.founding_cluster_id();
+            (wal::Identity { cluster_id, member_id }, members)
+        }
+    };
     layout.begin(&**disk)?;
-    let (wal, hard_state, entries) = found_log(layout, disk, &member, cluster_id)?;
+    let (wal, hard_state, entries) = found_log(layout, disk, identity, &members)?;
     let engine = place(config, layout, disk).create()?;
     engine.commit(&[Write::Put {
         table: Table::Meta,
@@ -155,12 +171,25 @@ fn found(config: &Config, layout: &Layout, disk: &Arc<dyn Disk>) -> Result<Recov
         value: Bytes::from_static(version::STORAGE.as_bytes()),
     }])?;
     layout.complete(&**disk, config.storage_engine.name())?;
+    let wal::Identity { cluster_id, member_id } = identity;
     tracing::info!(
-        member_id = format!("{:x}", member.id),
+        member_id = format!("{member_id:x}"),
         cluster_id = format!("{cluster_id:x}"),
-        "founded a new cluster"
+        members = members.iter().count(),
+        "{}",
+        if joined.is_some() { "joining a cluster" } else { "founded a new cluster" }
     );
-    Ok(Recovered { engine, wal, cluster_id, member_id: member.id, hard_state, entries })
+    let snapshot = wal::Snapshot::default();
+    Ok(Recovered { engine, wal, cluster_id, member_id, hard_state, snapshot, entries })
+}
+
+/// What a member that joins a running cluster was told by the others.
+#[derive(Clone, Debug)]
+pub struct Joined {
+    pub cluster_id: u64,
+    /// The id that it was added under.
+    pub member_id: u64,
+    pub members: Members,
 }
 
 /// A data directory being founded on rows that exist, for a restore. Nothing counts before
@@ -169,7 +198,8 @@ pub struct Founding {
     layout: Layout,
     disk: Arc<dyn Disk>,
     pub engine: Arc<dyn Engine>,
-    pub member: Member,
+    pub member_id: u64,
+    pub members: Members,
     pub cluster_id: u64,
     /// Where the log stands: the state to be written is as of this entry.
     pub applied: Applied,
@@ -179,7 +209,8 @@ pub struct Founding {
 impl Founding {
     /// Takes an empty directory and makes its log and an empty engine.
     pub fn begin(config: &Config) -> Result<Self, BootError> {
-        let (member, cluster_id) = sole_member(config)?;
+        let (member_id, members) = founders(config)?;
+        let cluster_id = members.founding_cluster_id();
         let data_dir = config.data_dir();
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let create = disk.create_dir(&data_dir);
@@ -190,10 +221,11 @@ impl Founding {
             return Err(BootError::NotEmpty(data_dir));
         }
         layout.begin(&*disk)?;
-        let (_, hard_state, _) = found_log(&layout, &disk, &member, cluster_id)?;
+        let identity = wal::Identity { cluster_id, member_id };
+        let (_, hard_state, _) = found_log(&layout, &disk, identity, &members)?;
         let engine = place(config, &layout, &disk).create()?;
         let applied = Applied { index: hard_state.commit, term: hard_state.term };
-        Ok(Self { layout, disk, engine, member, cluster_id, applied, _lock: lock })
+        Ok(Self { layout, disk, engine, member_id, members, cluster_id, applied, _lock: lock })
     }
 
     /// Makes the directory a member's.
@@ -203,22 +235,30 @@ impl Founding {
     }
 }
 
-/// The log of a new cluster: its one member is added by the first entry, already committed.
+/// The log of a new cluster, whose founders are added by its first entries, already committed; an
+/// empty one if there are none.
 fn found_log(
     layout: &Layout,
     disk: &Arc<dyn Disk>,
-    member: &Member,
-    cluster_id: u64,
+    identity: wal::Identity,
+    founders: &Members,
 ) -> Result<(Wal, raft::HardState, Vec<raft::Entry>), Fault> {
-    let identity = wal::Identity { cluster_id, member_id: member.id };
     let mut wal = Wal::create(disk.clone(), &layout.wal, identity, wal::Options::default())?;
-    let context = conf::Context {
-        id: member.id,
-        peer_urls: Some(member.peer_urls.clone()),
-        name: member.name.clone(),
-        ..conf::Context::default()
+    let context = |member: &Member| {
+        let context = conf::Context {
+            id: member.id,
+            peer_urls: Some(member.peer_urls.clone()),
+            name: member.name.clone(),
+            ..conf::Context::default()
+        };
+        (member.id, context.encode())
     };
-    let (hard_state, entries) = conf::bootstrap(vec![(member.id, context.encode())]);
+    let founders: Vec<_> = founders.iter().map(context).collect();
+    if founders.is_empty() {
+        wal.sync()?;
+        return Ok((wal, raft::HardState::default(), Vec::new()));
+    }
+    let (hard_state, entries) = conf::bootstrap(founders);
     let persist = raft::Persist {
         number: 0,
         snapshot: None,
@@ -239,19 +279,19 @@ fn place(config: &Config, layout: &Layout, disk: &Arc<dyn Disk>) -> Place {
     }
 }
 
-/// The member this process is, and its cluster's id, if the configuration may found it.
-fn sole_member(config: &Config) -> Result<(Member, u64), BootError> {
+/// The id of the member this process is, and all founders, if the configuration may found them.
+fn founders(config: &Config) -> Result<(u64, Members), BootError> {
     config.verify_founding()?;
     let members = Members::founding(&config.initial_cluster, &config.initial_cluster_token);
-    let member = members.iter().find(|member| member.name == config.name).cloned();
-    let member = member.expect("a verified founding has this member in it");
-    Ok((member, members.founding_cluster_id()))
+    let member = members.iter().find(|member| member.name == config.name);
+    let id = member.expect("a verified founding has this member in it").id;
+    Ok((id, members))
 }
 
 /// Takes up a directory where its member left it.
 fn recover(config: &Config, layout: &Layout, disk: &Arc<dyn Disk>) -> Result<Recovered, BootError> {
     let (wal, recovered) = Wal::open(disk.clone(), &layout.wal, None, wal::Options::default())?;
-    let engine = place(config, layout, disk).open()?;
+    let engine = place(config, layout, disk).open(recovered.snapshot.index)?;
     let wal::Identity { cluster_id, member_id } = recovered.identity;
     Ok(Recovered {
         engine,
@@ -259,22 +299,31 @@ fn recover(config: &Config, layout: &Layout, disk: &Arc<dyn Disk>) -> Result<Rec
         cluster_id,
         member_id,
         hard_state: records::hard_state(recovered.hard_state),
+        snapshot: recovered.snapshot,
         entries: recovered.entries.into_iter().map(records::from_record).collect(),
     })
 }
 
 /// The raft core over what was recovered.
-fn core(config: &Config, recovered: &mut Recovered, machine: &Machine) -> Result<Core, Fault> {
+pub(super) fn core(
+    config: &Config,
+    recovered: &mut Recovered,
+    machine: &Machine,
+) -> Result<Core, Fault> {
     let mut entries = std::mem::take(&mut recovered.entries);
     // The term of the entry before the first is not on disk; so the first known entry becomes the
     // boundary, unless the log is whole.
+    let wal::Snapshot { index, term } = recovered.snapshot;
     let boundary = match entries.first() {
+        // A received snapshot stands for everything before.
+        None => Boundary { index, term },
+        Some(first) if index > 0 && first.index == index + 1 => Boundary { index, term },
         Some(first) if first.index > 1 => {
             let boundary = Boundary { index: first.index, term: first.term };
             entries.remove(0);
             boundary
         }
-        Some(_) | None => Boundary::default(),
+        Some(_) => Boundary::default(),
     };
     let heartbeat_ms = config.heartbeat_interval.as_millis().max(1);
     Core::new(Boot {
@@ -288,175 +337,4 @@ fn core(config: &Config, recovered: &mut Recovered, machine: &Machine) -> Result
         election_tick: (config.election_timeout.as_millis() / heartbeat_ms) as usize,
         heartbeat_tick: 1,
     })
-}
-
-/// Both ends of every channel between the threads.
-struct Wires {
-    driver: (Sender<driver::Input>, Receiver<driver::Input>),
-    applier: (Sender<applier::Job>, Receiver<applier::Job>),
-    checkpointer: (Sender<checkpointer::Job>, Receiver<checkpointer::Job>),
-    watches: (Sender<watches::Input>, Receiver<watches::Input>),
-    duties: (Sender<()>, Receiver<()>),
-    ready: (watch::Sender<bool>, watch::Receiver<bool>),
-}
-
-impl Wires {
-    fn new() -> Self {
-        Self {
-            driver: crossbeam_channel::bounded(limits::DRIVER_INBOX_MAX),
-            applier: crossbeam_channel::unbounded(),
-            checkpointer: crossbeam_channel::unbounded(),
-            watches: crossbeam_channel::unbounded(),
-            duties: crossbeam_channel::bounded(0),
-            ready: watch::channel(false),
-        }
-    }
-}
-
-fn launch(
-    config: Config,
-    layout: Layout,
-    disk: Arc<dyn Disk>,
-    mut recovered: Recovered,
-    lock: DirectoryLock,
-) -> Result<Node, BootError> {
-    let member_id = recovered.member_id;
-    let (quota_bytes, learners_max) = (config.quota_bytes(), config.max_learners);
-    let settings = Settings { member_id, quota_bytes, learners_max };
-    let place = place(&config, &layout, &disk);
-    let image = images::read(&place);
-    let image_bytes = Arc::new(AtomicU64::new(0));
-    let has_image = image.is_some();
-    let machine = Machine::open(recovered.engine.clone(), settings, image)?;
-    let images = images::Pace::new(has_image, &machine.reader(), image_bytes.clone());
-    let core = core(&config, &mut recovered, &machine)?;
-    let wires = Wires::new();
-    let handle = Handle {
-        shared: Arc::new(Shared {
-            cluster_id: recovered.cluster_id,
-            member_id,
-            limits: request_limits(&config),
-            ids: Ids::new(member_id),
-            streams: AtomicU64::new(1),
-            clock: Clock::start(),
-            progress: Arc::new(Progress::default()),
-            reader: machine.reader(),
-            membership: Membership::new(machine.members().clone()),
-            deadlines: Arc::new(Mutex::new(Deadlines::default())),
-            metrics: Arc::new(Metrics::new(config.metrics_extensive)),
-            driver: wires.driver.0.clone(),
-            applier: wires.applier.0.clone(),
-            checkpointer: wires.checkpointer.0.clone(),
-            watches: wires.watches.0.clone(),
-            ready: wires.ready.1.clone(),
-        }),
-    };
-    let checkpointer = checkpointer::start(checkpointer::Parts {
-        engine: recovered.engine,
-        place,
-        reader: handle.shared.reader.clone(),
-        jobs: wires.checkpointer.1.clone(),
-        applier: wires.applier.0.clone(),
-        driver: wires.driver.0.clone(),
-        progress: handle.shared.progress.clone(),
-        metrics: handle.shared.metrics.clone(),
-        images: images::Writer::new(image_bytes),
-    });
-    let log = LogWriter::new(
-        recovered.wal,
-        wires.driver.0.clone(),
-        handle.shared.progress.clone(),
-        handle.shared.metrics.clone(),
-    );
-    let mut threads = state_threads(&handle, &wires, &config, (machine, images), core, log);
-    threads.push(checkpointer);
-    let stop = Stop {
-        duties: wires.duties.0,
-        applier: wires.applier.0,
-        checkpointer: wires.checkpointer.0,
-        driver: wires.driver.0,
-        watches: wires.watches.0,
-        threads,
-        lock,
-    };
-    Ok(Node { handle, stop })
-}
-
-/// The threads that own state, and the one that watches the clock.
-fn state_threads(
-    handle: &Handle,
-    wires: &Wires,
-    config: &Config,
-    (machine, images): (Machine, images::Pace),
-    core: Core,
-    log: LogWriter,
-) -> Vec<JoinHandle<()>> {
-    let shared = &handle.shared;
-    // First, so that the hub starts from a state that nothing has been applied to yet.
-    let mut threads = watches::start(watches::Parts {
-        reader: shared.reader.clone(),
-        inbox: wires.watches.1.clone(),
-        outbox: wires.watches.0.clone(),
-        limits: shared.limits.watch.clone(),
-        clock: shared.clock,
-        metrics: shared.metrics.clone(),
-    });
-    let applier = applier::start(applier::Parts {
-        machine,
-        reader: shared.reader.clone(),
-        membership: shared.membership.clone(),
-        jobs: wires.applier.1.clone(),
-        driver: wires.driver.0.clone(),
-        checkpointer: wires.checkpointer.0.clone(),
-        watches: wires.watches.0.clone(),
-        deadlines: shared.deadlines.clone(),
-        progress: shared.progress.clone(),
-        metrics: shared.metrics.clone(),
-        warning: config.warning_apply_duration,
-        clock: shared.clock,
-        compaction: compaction::Pace {
-            rows_per_step: config.compaction_batch_limit,
-            pause: config.compaction_sleep_interval,
-        },
-        images,
-    });
-    let driver = driver::start(driver::Parts {
-        core,
-        member_id: shared.member_id,
-        tick: config.heartbeat_interval,
-        catchup_entries: config.snapshot_catchup_entries,
-        inbox: wires.driver.1.clone(),
-        log,
-        applier: wires.applier.0.clone(),
-        progress: shared.progress.clone(),
-        metrics: shared.metrics.clone(),
-    });
-    let duties = duties::start(duties::Parts {
-        node: handle.clone(),
-        compaction: config.auto_compaction,
-        lease_extension: config.election_timeout,
-        name: config.name.clone(),
-        client_urls: config.advertise_client_urls.clone(),
-        stop: wires.duties.1.clone(),
-        ready: wires.ready.0.clone(),
-    });
-    threads.extend([applier, driver, duties]);
-    threads
-}
-
-fn request_limits(config: &Config) -> Limits {
-    Limits {
-        request_bytes_max: config.max_request_bytes,
-        txn_ops_max: config.max_txn_ops,
-        min_lease_ttl: config.min_lease_ttl(),
-        quota_bytes: config.quota_bytes(),
-        quota_shown: config.quota_bytes().unwrap_or(config.quota_backend_bytes),
-        request_timeout: config.request_timeout(),
-        unary_warning: config.warning_unary_request_duration,
-        watch: crate::watch::Limits {
-            fragment_bytes: config.max_request_bytes + limits::GRPC_OVERHEAD_BYTES,
-            progress_interval_ms: config.watch_progress_notify_interval.as_millis() as u64,
-            ..crate::watch::Limits::default()
-        },
-    }
 }

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use super::driver::Input;
 use super::progress::Progress;
+use super::snapshots::Staged;
 use super::{applier, fatal, images};
 use crate::error::Fault;
 use crate::limits;
@@ -38,12 +39,18 @@ pub(super) enum Job {
     Commit(Box<Checkpoint>),
     /// Rewrite the engine's files; the reply comes when the fresh ones are in use.
     Defragment(oneshot::Sender<()>),
+    /// A received state takes the engine's place; the reply comes when that is durable.
+    Install {
+        staged: Staged,
+        reply: Sender<Arc<dyn Engine>>,
+    },
     Stop,
 }
 
 /// What the checkpointer is given at its start.
 pub(super) struct Parts {
     pub engine: Arc<dyn Engine>,
+    pub generation: u64,
     pub place: Place,
     pub reader: Reader,
     pub jobs: Receiver<Job>,
@@ -59,7 +66,7 @@ pub(super) fn start(parts: Parts) -> thread::JoinHandle<()> {
     thread::Builder::new()
         .name("checkpointer".into())
         .spawn(move || {
-            let checkpointer = Checkpointer { parts, copying: None, retired: None };
+            let checkpointer = Checkpointer { parts, copying: None, retired: Vec::new() };
             if let Err(fault) = checkpointer.run() {
                 fatal(&fault);
             }
@@ -70,8 +77,8 @@ pub(super) fn start(parts: Parts) -> thread::JoinHandle<()> {
 struct Checkpointer {
     parts: Parts,
     copying: Option<Copying>,
-    /// An engine that was replaced but may still have readers.
-    retired: Option<(u64, Arc<dyn Engine>)>,
+    /// Engines that were replaced but may still have readers.
+    retired: Vec<(u64, Arc<dyn Engine>)>,
 }
 
 /// A defragmentation under way.
@@ -104,6 +111,7 @@ impl Checkpointer {
             match job {
                 Job::Commit(checkpoint) => self.commit(*checkpoint)?,
                 Job::Defragment(reply) => self.defragment(reply)?,
+                Job::Install { staged, reply } => self.install(staged, &reply)?,
                 Job::Stop => {
                     self.parts.images.wait();
                     return Ok(());
@@ -184,11 +192,8 @@ impl Checkpointer {
     /// Takes the whole copy in the engine's place.
     fn swap(&mut self) -> Result<(), Fault> {
         let Some(copying) = self.copying.take() else { return Ok(()) };
-        let old = copying.generation - 1;
-        self.parts.place.make_current(copying.generation)?;
         self.parts.reader.replace_engine(copying.copy.clone());
-        let replaced = std::mem::replace(&mut self.parts.engine, copying.copy);
-        self.retired = Some((old, replaced));
+        self.replace(copying.generation, copying.copy)?;
         let took = copying.started.elapsed();
         self.parts.metrics.defrag_inflight.set(0);
         self.parts.metrics.backend_defrag_seconds.observe(took.as_secs_f64());
@@ -199,15 +204,44 @@ impl Checkpointer {
         Ok(())
     }
 
+    /// Takes a received state in the engine's place. The applier shows it to readers.
+    fn install(&mut self, staged: Staged, reply: &Sender<Arc<dyn Engine>>) -> Result<(), Fault> {
+        let waiting = self.copying.take().map(|copying| {
+            // A copy of what is replaced is of no use; the new one has no holes yet.
+            self.parts.metrics.defrag_inflight.set(0);
+            (copying.generation, copying.waiting)
+        });
+        self.replace(staged.generation, staged.engine.clone())?;
+        if let Some((generation, waiting)) = waiting {
+            self.parts.place.remove(generation)?;
+            for reply in waiting {
+                let _ = reply.send(());
+            }
+        }
+        // The applier waits for this; it is gone only when the node stops.
+        let _ = reply.send(staged.engine);
+        Ok(())
+    }
+
+    /// Makes another generation the one that counts.
+    fn replace(&mut self, generation: u64, engine: Arc<dyn Engine>) -> Result<(), Fault> {
+        self.parts.place.make_current(generation)?;
+        let replaced = std::mem::replace(&mut self.parts.engine, engine);
+        let old = std::mem::replace(&mut self.parts.generation, generation);
+        self.retired.push((old, replaced));
+        Ok(())
+    }
+
     /// Removes a replaced engine's files once its last reader is gone.
     fn bury(&mut self) -> Result<(), Fault> {
-        match &self.retired {
-            Some((generation, engine)) if Arc::strong_count(engine) == 1 => {
-                let generation = *generation;
-                self.retired = None;
-                self.parts.place.remove(generation)
-            }
-            Some(_) | None => Ok(()),
-        }
+        let place = &self.parts.place;
+        let (free, used) = std::mem::take(&mut self.retired)
+            .into_iter()
+            .partition::<Vec<_>, _>(|(_, engine)| Arc::strong_count(engine) == 1);
+        self.retired = used;
+        free.into_iter().try_for_each(|(generation, engine)| {
+            drop(engine);
+            place.remove(generation)
+        })
     }
 }

@@ -13,6 +13,11 @@ impl Clock {
         Self { start: Instant::now() }
     }
 
+    /// When the node started.
+    pub(super) fn began(&self) -> Instant {
+        self.start
+    }
+
     /// Milliseconds since the start.
     pub fn now_ms(&self) -> u64 {
         self.start.elapsed().as_millis() as u64

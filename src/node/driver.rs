@@ -2,56 +2,68 @@
 //!
 //! ```text
 //!  clients ──propose, read──▶ ┌────────┐ ──append, sync──▶ log
-//!  clock ────tick───────────▶ │ driver │
-//!  others ───completions────▶ └────────┘ ──committed──▶ applier
+//!  peers ────messages───────▶ │ driver │ ──messages──────▶ peers
+//!  clock ────tick───────────▶ │        │
+//!  others ───completions────▶ └────────┘ ──committed─────▶ applier
 //! ```
 //!
 //! Each turn takes everything that waits in the inbox, offers all proposals to raft as one batch,
-//! makes what follows durable with one sync, and hands on what that commits. The driver never
-//! waits for the state machine. It does wait for the disk, see [`LogWriter`]; so a client's
-//! patience is measured where the client waits, not here.
+//! sends what may leave, has the rest made durable, and hands on what that commits. The driver
+//! never waits for the state machine, nor for a peer. While its member is alone it waits for the
+//! disk, see [`Log`]; so a client's patience is measured where the client waits, not here.
 //!
 //! Invariants:
 //! - Channels out of here are unbounded, so that nobody but the disk can block the driver; what
 //!   bounds them is that proposals are refused while too much is uncommitted or unapplied.
-//! - A proposal waits under the index raft gave it. If another term's entry is committed there, it
-//!   is lost and its client is told to ask again.
+//! - What a message promises is on disk before it leaves: the core sees to that, as long as writes
+//!   are reported in order and none before its time.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::applier::{self, Committed};
-use super::fatal;
-use super::log_writer::LogWriter;
+use super::haste::Haste;
+use super::log::Log;
 use super::progress::Progress;
+use super::proposals::{Answer, Claim, Proposal, Proposals};
+use super::reads::{Reader, Reads};
+use super::snapshots::{self, Staged};
+use super::transport::Transport;
+use super::{Clock, fatal};
 use crate::error::{Error, Fault};
+use crate::lease::Deadlines;
 use crate::limits;
-use crate::machine::{Applied, Reply};
+use crate::machine::Applied;
 use crate::metrics::Metrics;
-use crate::pb::InternalRaftRequest;
 use crate::raft::conf::Change;
-use crate::raft::{ConfState, Core, Entry, Proposed, Refusal, Role, Work};
+use crate::raft::{ConfState, Core, Entry, Message, MessageType, Refusal, Work};
 use crate::storage::wal::Spare;
 
-/// A command on its way through the log, with whoever waits for it.
-pub(super) struct Proposal {
-    /// The encoded request, as the log keeps it.
-    pub payload: Bytes,
-    /// The same request, so that the member that proposed it need not decode it.
-    pub request: InternalRaftRequest,
-    pub reply: oneshot::Sender<Result<Reply, Error>>,
-}
+mod offers;
+mod stands;
+
+use offers::client_error;
+use states::Installing;
+mod states;
+
+/// A question to the core, asked on its own thread.
+pub(super) type Question = Box<dyn FnOnce(&Core) + Send>;
 
 /// What the driver can be told.
 pub(super) enum Input {
     Propose(Proposal),
+    /// A change of members; the answer comes when it is applied here.
+    ProposeChange {
+        change: Change,
+        reply: Answer,
+    },
     /// The applier came to the index that was [awaited](Progress::awaited).
     Applied,
     /// The applier reached a configuration change and needs the configuration it makes.
@@ -62,19 +74,35 @@ pub(super) enum Input {
     },
     /// Everything up to here is in the engine, durably.
     Checkpointed(Applied),
+    /// Writes up to this number are on disk.
+    Persisted(u64),
     /// A segment reserved for the log, or why there is none.
     Stock(Result<Spare, Fault>),
     /// A reader waits until applied state shows everything acknowledged before now.
-    Read(oneshot::Sender<Result<(), Error>>),
+    Read(Reader),
+    /// A peer says something.
+    Message(Box<Message>),
+    /// Messages to a peer were lost.
+    Unreachable(u64),
+    /// A peer's connections were closed from its end: its process may have died.
+    Disconnected(u64),
+    /// How sending a state to a peer ended.
+    SnapshotSent {
+        to: u64,
+        arrived: bool,
+    },
+    /// A state came, and lies ready beside ours.
+    Snapshot {
+        message: Box<Message>,
+        staged: Staged,
+    },
+    /// Leadership is to move; the answer says whether it begins to.
+    Transfer {
+        to: u64,
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
+    Ask(Question),
     Stop,
-}
-
-/// A proposal in the log, waiting for its commit.
-struct Waiting {
-    index: u64,
-    term: u64,
-    request: InternalRaftRequest,
-    reply: oneshot::Sender<Result<Reply, Error>>,
 }
 
 /// What the driver is given at its start.
@@ -84,8 +112,14 @@ pub(super) struct Parts {
     pub tick: Duration,
     pub catchup_entries: u64,
     pub inbox: Receiver<Input>,
-    pub log: LogWriter,
+    pub log: Log,
     pub applier: Sender<applier::Job>,
+    pub peers: Arc<dyn Transport>,
+    pub snapshots: snapshots::Sending,
+    pub deadlines: Arc<Mutex<Deadlines>>,
+    pub clock: Clock,
+    /// Wakes whoever has duties when leadership comes or goes.
+    pub duties: Sender<()>,
     pub progress: Arc<Progress>,
     pub metrics: Arc<Metrics>,
 }
@@ -97,8 +131,13 @@ pub(super) fn start(parts: Parts) -> thread::JoinHandle<()> {
         .spawn(move || {
             let driver = Driver {
                 parts,
-                waiting: VecDeque::new(),
-                reads: Vec::new(),
+                proposals: Proposals::default(),
+                reads: Reads::default(),
+                held_messages: Vec::new(),
+                haste: Haste::default(),
+                sending: BTreeMap::new(),
+                staged: None,
+                installing: None,
                 opening: None,
                 applied: 0,
             };
@@ -111,11 +150,18 @@ pub(super) fn start(parts: Parts) -> thread::JoinHandle<()> {
 
 struct Driver {
     parts: Parts,
-    /// Proposals in the log, by index.
-    waiting: VecDeque<Waiting>,
-    /// Readers that came before this member knew itself to lead.
-    reads: Vec<oneshot::Sender<Result<(), Error>>>,
-    /// As a new leader: the last index of the log it took over. Reads open when it is applied.
+    proposals: Proposals,
+    reads: Reads,
+    /// Proposals of peers that came while leadership moves, to be handed on.
+    held_messages: Vec<Message>,
+    haste: Haste,
+    /// Peers that are being sent a state, and from where on they will need entries.
+    sending: BTreeMap<u64, u64>,
+    /// A state that was received and not yet wanted by raft.
+    staged: Option<Staged>,
+    installing: Option<Installing>,
+    /// As a new leader: the last index of the log it took over. A sole voter's reads open when it
+    /// is applied.
     opening: Option<u64>,
     /// What raft knows to be applied.
     applied: u64,
@@ -123,14 +169,14 @@ struct Driver {
 
 impl Driver {
     fn run(mut self) -> Result<(), Fault> {
-        self.parts.log.order();
         self.await_applied();
         self.stand_alone();
         self.turn()?;
         let mut next_tick = Instant::now() + self.parts.tick;
         let mut proposals = Vec::new();
         loop {
-            match self.parts.inbox.recv_deadline(next_tick) {
+            let due = self.haste.due().map_or(next_tick, |due| due.min(next_tick));
+            match self.parts.inbox.recv_deadline(due) {
                 Ok(input) => {
                     let mut bytes = 0;
                     let mut next = Some(input);
@@ -145,7 +191,7 @@ impl Driver {
                             || proposals.len() >= limits::PROPOSAL_BATCH_MAX;
                         next = if full { None } else { self.parts.inbox.try_recv().ok() };
                     }
-                    self.propose(&mut proposals);
+                    self.propose(std::mem::take(&mut proposals));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
@@ -153,8 +199,14 @@ impl Driver {
             let now = Instant::now();
             if now >= next_tick {
                 self.parts.core.tick();
+                self.offer_held();
                 next_tick = (next_tick + self.parts.tick).max(now);
             }
+            if self.haste.is_due(now) {
+                // Refused if this member cannot win; then somebody else's haste or time decides.
+                let _ = self.parts.core.campaign();
+            }
+            self.ask();
             self.turn()?;
         }
     }
@@ -162,10 +214,15 @@ impl Driver {
     /// Does what follows from the inputs taken, until nothing is left to do.
     fn turn(&mut self) -> Result<(), Fault> {
         self.work()?;
-        while self.catch_up() {
+        while self.catch_up()? {
             self.work()?;
         }
-        self.parts.progress.pending.store(self.waiting.len() as u64, Ordering::Relaxed);
+        if let Some(staged) = self.staged.take() {
+            // raft did not want it: it has what the state would bring.
+            staged.discard()?;
+        }
+        self.parts.metrics.proposals_failed.inc_by(self.proposals.take_lost());
+        self.parts.progress.pending.store(self.proposals.pending(), Ordering::Relaxed);
         self.parts.log.tidy()
     }
 
@@ -180,9 +237,17 @@ impl Driver {
         conf.voters == [self.parts.member_id] && conf.learners.is_empty()
     }
 
+    fn is_sole_voter(&self) -> bool {
+        self.parts.core.conf_state().voters == [self.parts.member_id]
+    }
+
+    fn leads(&self) -> bool {
+        self.parts.progress.leader.load(Ordering::Acquire) == self.parts.member_id
+    }
+
     /// A sole voter need not wait for an election timeout: it leads as soon as it may.
     fn stand_alone(&mut self) {
-        if self.parts.core.conf_state().voters == [self.parts.member_id] {
+        if self.is_sole_voter() {
             // Refused while its log is being applied; it is asked again after that.
             let _ = self.parts.core.campaign();
         }
@@ -191,87 +256,142 @@ impl Driver {
     fn take(&mut self, input: Input) -> Result<Next, Fault> {
         match input {
             Input::Propose(_) => unreachable!("proposals are gathered by the caller"),
+            Input::ProposeChange { change, reply } => self.propose_change(&change, reply),
             // Looked at in every turn.
             Input::Applied => {}
             Input::ConfChange { index, change, reply } => {
                 let applied = self.parts.core.apply_conf_change(index, &change)?;
+                if applied.removed {
+                    self.parts.progress.removed.store(true, Ordering::Release);
+                }
+                self.settle_in();
                 // The applier waits for this; it is gone only when the node stops.
                 let _ = reply.send(applied.conf_state);
             }
-            Input::Checkpointed(applied) => {
-                // What is in the engine was applied; raft must know before its log ends there.
-                self.catch_up();
-                let keep = applied.index.saturating_sub(self.entries_to_keep());
-                self.parts.core.compact(keep);
-                self.parts.log.release(applied, keep)?;
-            }
+            Input::Checkpointed(applied) => self.checkpointed(applied)?,
+            Input::Persisted(number) => self.persisted(number),
             Input::Stock(spare) => self.parts.log.stock(spare)?,
             Input::Read(reply) if self.parts.progress.read_open.load(Ordering::Acquire) => {
                 let _ = reply.send(Ok(()));
             }
-            Input::Read(reply) => self.reads.push(reply),
+            Input::Read(reply) => self.reads.come(reply),
+            Input::Message(message) => self.step(*message)?,
+            Input::Unreachable(id) => self.parts.core.report_unreachable(id),
+            Input::Disconnected(id) => self.disconnected(id),
+            Input::SnapshotSent { to, arrived } => {
+                self.sending.remove(&to);
+                self.parts.core.report_snapshot(to, arrived);
+            }
+            Input::Snapshot { message, staged } => self.snapshot(*message, staged)?,
+            Input::Transfer { to, reply } => {
+                let begun = self.parts.core.transfer_leader(to);
+                let _ = reply.send(begun.map_err(|refusal| client_error(&refusal)));
+            }
+            Input::Ask(question) => question(&self.parts.core),
             Input::Stop => return Ok(Next::Stop),
         }
         Ok(Next::GoOn)
+    }
+
+    /// Lets go of what the engine has, but for what others may need.
+    fn checkpointed(&mut self, applied: Applied) -> Result<(), Fault> {
+        // What is in the engine was applied; raft must know before its log ends there.
+        self.catch_up()?;
+        if self.installing.is_some() {
+            return Ok(());
+        }
+        let mut keep = applied.index.saturating_sub(self.entries_to_keep());
+        if let Some(needed) = self.sending.values().min() {
+            keep = keep.min(*needed);
+        }
+        self.parts.core.compact(keep);
+        self.parts.log.release(applied, keep)
+    }
+
+    /// Hears a peer. What it says is checked by the core and changes nothing if it is refused.
+    fn step(&mut self, message: Message) -> Result<(), Fault> {
+        let proposal = message.msg_type() == MessageType::MsgPropose;
+        let kept = proposal.then(|| message.clone());
+        let (from, kind) = (format!("{:x}", message.from), message.msg_type());
+        match self.parts.core.step(message) {
+            Ok(()) => {}
+            Err(refusal @ Refusal::LogLost { .. }) => {
+                return Err(Fault::Broken(refusal.to_string()));
+            }
+            Err(Refusal::Transferring { .. } | Refusal::NotLeader { .. }) if proposal => {
+                self.held_messages.extend(kept.filter(|message| !message.reject));
+                self.held_messages.truncate(limits::PROPOSALS_HELD_MAX);
+            }
+            Err(refusal) => {
+                tracing::debug!(from, ?kind, %refusal, "a message is refused");
+            }
+        }
+        Ok(())
     }
 
     /// Tells raft how far the applier has come, and whoever waits for that; whether it moved.
     ///
     /// The applier publishes its index and wakes nobody: raft needs it soon, not at once. Only
     /// while something waits for it is it asked to.
-    fn catch_up(&mut self) -> bool {
+    fn catch_up(&mut self) -> Result<bool, Fault> {
         let index = self.parts.progress.applied.load(Ordering::SeqCst);
         if index <= self.applied {
-            return false;
+            return Ok(false);
         }
         self.applied = index;
-        self.parts.core.on_applied(index);
+        if let Some(installed) = self.installing.take_if(|installing| installing.index <= index) {
+            self.parts.core.on_persisted(installed.persisted);
+            self.proposals.overtaken(installed.index);
+            tracing::info!(index = installed.index, "installed a snapshot");
+        }
+        if self.installing.is_none() {
+            self.parts.core.on_applied(index);
+        }
         if self.parts.progress.leader.load(Ordering::Acquire) == 0 {
             self.stand_alone();
         }
-        if self.opening.is_some_and(|opening| index >= opening) {
+        if self.opening.is_some_and(|opening| index >= opening) && self.is_sole_voter() {
             self.opening = None;
             self.parts.progress.read_open.store(true, Ordering::Release);
+            self.reads.open();
         }
-        if self.parts.progress.read_open.load(Ordering::Acquire) {
-            for reader in self.reads.drain(..) {
-                let _ = reader.send(Ok(()));
-            }
-        }
+        self.reads.applied(index);
+        self.settle_in();
         self.await_applied();
-        true
+        Ok(true)
     }
 
-    /// Asks the applier to be told of its next index, as long as anything waits for it: an election
-    /// or a new leader's readers. Called before its index is looked at.
+    /// Makes the member's ways those of its present place: alone, or among peers.
+    fn settle_in(&mut self) {
+        if !self.is_sole_voter() {
+            self.parts.progress.read_open.store(false, Ordering::Release);
+        } else if self.leads() && !self.parts.progress.read_open.load(Ordering::Acquire) {
+            // Alone again: reads open when what others may have acknowledged is applied.
+            let last = self.parts.core.status().last_index;
+            self.opening.get_or_insert(last);
+        }
+        self.parts.log.move_to(!self.is_alone());
+    }
+
+    /// Asks the applier to be told of its next index, as long as anything waits for it: an
+    /// election, a new leader's readers, a snapshot. Called before its index is looked at.
     fn await_applied(&mut self) {
         let leads = self.parts.progress.leader.load(Ordering::Acquire) != 0;
-        self.parts.progress.awaited.store(!leads || self.opening.is_some(), Ordering::SeqCst);
+        let waits = !leads
+            || self.opening.is_some()
+            || self.reads.await_applied()
+            || self.installing.is_some();
+        self.parts.progress.awaited.store(waits, Ordering::SeqCst);
     }
 
-    /// Offers all proposals to raft as one batch.
-    fn propose(&mut self, proposals: &mut Vec<Proposal>) {
-        if proposals.is_empty() {
+    /// Puts the readers' question, if they have one and it can be put.
+    fn ask(&mut self) {
+        if !self.reads.wants_to_ask() {
             return;
         }
-        let payloads = proposals.iter().map(|proposal| proposal.payload.clone()).collect();
-        match self.parts.core.propose(payloads) {
-            Ok(Proposed::Appended { first, term }) => {
-                for (index, proposal) in (first..).zip(proposals.drain(..)) {
-                    let Proposal { request, reply, .. } = proposal;
-                    self.waiting.push_back(Waiting { index, term, request, reply });
-                }
-            }
-            Ok(Proposed::Forwarded { .. }) => {
-                unreachable!("a single member has nobody to forward to")
-            }
-            Err(refusal) => {
-                let error = client_error(&refusal);
-                self.parts.metrics.proposals_failed.inc_by(proposals.len() as u64);
-                for proposal in proposals.drain(..) {
-                    let _ = proposal.reply.send(Err(error.clone()));
-                }
-            }
+        // Refused without a leader, or before its first commit: it is put again, and soon.
+        if let Ok(id) = self.parts.core.read_index() {
+            self.reads.asked(id);
         }
     }
 
@@ -282,32 +402,41 @@ impl Driver {
                 self.hand_out(work)?;
             }
             let Some(number) = self.parts.log.sync()? else { return Ok(()) };
-            self.parts.core.on_persisted(number);
+            self.persisted(number);
         }
     }
 
     fn hand_out(&mut self, work: Work) -> Result<(), Fault> {
-        assert!(work.messages.is_empty(), "a single member has nobody to write to");
+        for message in work.messages {
+            self.send(message);
+        }
         if let Some(persist) = work.persist {
+            if let Some(snapshot) = &persist.snapshot {
+                self.install(persist.number, snapshot.get_metadata().index)?;
+            }
             self.parts.log.append(persist)?;
         }
         if let Some(standing) = work.standing {
-            let progress = &self.parts.progress;
-            let leads = standing.role == Role::Leader;
-            if progress.leader.swap(standing.leader, Ordering::AcqRel) != standing.leader
-                && standing.leader != 0
-            {
-                self.parts.metrics.leader_changes.inc();
-            }
-            progress.term.store(standing.term, Ordering::Release);
-            self.opening = leads.then(|| self.parts.core.status().last_index);
-            progress.read_open.store(false, Ordering::Release);
-            tracing::info!(role = ?standing.role, term = standing.term, "raft role changed");
+            self.stand(standing);
+        }
+        for (id, index) in work.reads {
+            self.reads.answer(id, index);
+        }
+        for id in work.reads_lost {
+            self.reads.lost(id);
+        }
+        self.reads.applied(self.applied);
+        if self.reads.await_applied() {
             self.await_applied();
         }
+        self.ask();
         if !work.committed.is_empty() {
             let committed = work.committed.into_iter().map(|entry| self.claim(entry)).collect();
             let _ = self.parts.applier.send(applier::Job::Apply(committed));
+            if self.leads() {
+                // Readers that came before this leader's first commit may ask now.
+                self.ask();
+            }
         }
         Ok(())
     }
@@ -315,26 +444,11 @@ impl Driver {
     /// Joins a committed entry with the proposal that waits for it.
     fn claim(&mut self, entry: Entry) -> Committed {
         self.parts.progress.committed.store(entry.index, Ordering::Release);
-        while self.waiting.front().is_some_and(|waiting| waiting.index < entry.index) {
-            self.lose();
-        }
-        let front = self.waiting.front();
-        if front.is_none_or(|waiting| waiting.index != entry.index) {
-            return Committed { entry, waiting: None };
-        }
-        if front.is_some_and(|waiting| waiting.term != entry.term) {
-            self.lose();
-            return Committed { entry, waiting: None };
-        }
-        let waiting = self.waiting.pop_front().map(|waiting| (waiting.request, waiting.reply));
+        let waiting = match self.proposals.claim(entry.index, entry.term) {
+            Claim::Nobody => None,
+            Claim::Client(request, reply) => Some((request, reply)),
+        };
         Committed { entry, waiting }
-    }
-
-    fn lose(&mut self) {
-        if let Some(waiting) = self.waiting.pop_front() {
-            self.parts.metrics.proposals_failed.inc();
-            let _ = waiting.reply.send(Err(Error::TimeoutDueToLeaderFail));
-        }
     }
 }
 
@@ -348,24 +462,5 @@ enum Next {
 impl Next {
     fn is_stop(&self) -> bool {
         *self == Next::Stop
-    }
-}
-
-/// What a client is told when raft does not take its proposal.
-fn client_error(refusal: &Refusal) -> Error {
-    match refusal {
-        Refusal::Overloaded => Error::RequestTooManyRequests,
-        Refusal::NoLeader | Refusal::TermUncommitted | Refusal::CatchingUp => Error::NoLeader,
-        Refusal::NotLeader { .. } | Refusal::Transferring { .. } => Error::LeaderChanged,
-        Refusal::ConfChangePending
-        | Refusal::RemovesLeader
-        | Refusal::DemotesVoter
-        | Refusal::RemovesLastVoter
-        | Refusal::NotVoter(_)
-        | Refusal::NotMember(_)
-        | Refusal::Removed
-        | Refusal::LogLost { .. }
-        | Refusal::BadChange(_)
-        | Refusal::Malformed(_) => Error::Stopped,
     }
 }

@@ -43,23 +43,21 @@ pub(super) struct Parts {
     pub lease_extension: Duration,
     pub name: String,
     pub client_urls: Vec<String>,
-    pub stop: Receiver<()>,
-    /// Told when the member leads and everybody may know where it is.
+    /// Woken when leadership comes or goes; ends when it closes.
+    pub wake: Receiver<()>,
+    /// Told when everybody may know where the member is.
     pub ready: watch::Sender<bool>,
 }
 
-/// Starts the thread. It ends when `stop` closes.
+/// Starts the thread. It ends when `wake` closes or the node stops.
 pub(super) fn start(parts: Parts) -> thread::JoinHandle<()> {
     thread::Builder::new()
         .name("duties".into())
         .spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            let runtime = runtime.expect("the process may have another runtime");
             let compactor = Compactor::new(parts.compaction);
-            let mut duties = Duties { parts, compactor, term: 0 };
-            let mut patience = STARTING;
-            while let Err(RecvTimeoutError::Timeout) = duties.parts.stop.recv_timeout(patience) {
-                duties.tick();
-                patience = if *duties.parts.ready.borrow() { TICK } else { STARTING };
-            }
+            Duties { parts, compactor, runtime, is_published: false, term: 0 }.run();
         })
         .expect("the process may start threads")
 }
@@ -67,18 +65,49 @@ pub(super) fn start(parts: Parts) -> thread::JoinHandle<()> {
 struct Duties {
     parts: Parts,
     compactor: Compactor,
+    /// For waiting until an answer comes, but not for ever.
+    runtime: tokio::runtime::Runtime,
+    is_published: bool,
     /// The term in which this member last took up leadership.
     term: u64,
 }
 
 impl Duties {
+    fn run(mut self) {
+        let mut patience = STARTING;
+        loop {
+            match self.parts.wake.recv_timeout(patience) {
+                Ok(()) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if self.parts.node.is_stopping() {
+                return;
+            }
+            self.tick();
+            let leads = self.parts.node.leads();
+            let taken_up = self.parts.node.progress().term == self.term;
+            patience = if self.is_published && (taken_up || !leads) { TICK } else { STARTING };
+        }
+    }
+
     fn tick(&mut self) {
         let standing = self.parts.node.progress();
+        if standing.leader != 0 && !self.is_published {
+            self.is_published = self.publish();
+        }
         if standing.leader != self.parts.node.member_id() {
+            if self.is_published {
+                let _ = self.parts.ready.send(true);
+            }
             return;
         }
-        if standing.term != self.term && self.take_up() {
+        if standing.term != self.term {
+            if !self.take_up() {
+                return;
+            }
             self.term = standing.term;
+        }
+        if self.is_published {
             let _ = self.parts.ready.send(true);
         }
         self.revoke_expired();
@@ -88,34 +117,52 @@ impl Duties {
         }
     }
 
-    /// What a new leader does once; whether all of it was done.
-    fn take_up(&self) -> bool {
-        let node = &self.parts.node;
+    /// Proposes a command and waits for its answer.
+    fn propose(&self, command: Command) -> Result<(), Error> {
+        self.runtime.block_on(self.parts.node.propose(command)).map(|_| ())
+    }
+
+    /// Tells everybody this member's name and where its clients go.
+    fn publish(&self) -> bool {
         let attributes = membershippb::Attributes {
             name: self.parts.name.clone(),
             client_urls: self.parts.client_urls.clone(),
         };
         let publish = Command::ClusterMemberAttrSet(membershippb::ClusterMemberAttrSetRequest {
-            member_id: node.member_id(),
+            member_id: self.parts.node.member_id(),
             member_attributes: Some(attributes),
         });
-        let agree = Command::ClusterVersionSet(membershippb::ClusterVersionSetRequest {
-            ver: version::CLUSTER.to_owned(),
-        });
-        for command in [publish, agree] {
-            if let Err(error) = node.submit(command).wait() {
-                tracing::warn!(%error, "cannot publish this member yet");
-                return false;
-            }
+        let published = self.propose(publish);
+        if let Err(error) = &published {
+            tracing::warn!(%error, "cannot publish this member yet");
         }
-        // Every entry of earlier terms is applied by now, so the book is complete.
+        published.is_ok()
+    }
+
+    /// What a new leader does once; whether all of it was done.
+    fn take_up(&self) -> bool {
+        let node = &self.parts.node;
+        // Every entry of earlier terms is applied after that, so the books are complete.
+        if let Err(error) = self.runtime.block_on(node.read_barrier()) {
+            tracing::warn!(%error, "cannot take up leadership yet");
+            return false;
+        }
         let (extension_ms, promoting) =
             (self.parts.lease_extension.as_millis() as u64, node.clone());
         let promoted = node.ask(move |machine| {
             let now = promoting.clock().now_ms();
             promoting.deadlines().lock().promote(now, extension_ms, machine.leases().leases());
+            machine.cluster_version().is_some()
         });
-        promoted.is_ok()
+        match promoted {
+            Ok(true) => true,
+            Ok(false) => {
+                let ver = version::CLUSTER.to_owned();
+                let agree = membershippb::ClusterVersionSetRequest { ver };
+                self.propose(Command::ClusterVersionSet(agree)).is_ok()
+            }
+            Err(_) => false,
+        }
     }
 
     fn revoke_expired(&self) {
@@ -126,7 +173,7 @@ impl Duties {
             .map(|id| (id, self.parts.node.submit(Command::LeaseRevoke(LeaseRevokeRequest { id }))))
             .collect();
         for (id, answer) in revokes {
-            match answer.wait() {
+            match self.runtime.block_on(answer.wait(self.parts.node.limits().request_timeout)) {
                 Ok(_) => self.parts.node.metrics().leases_expired.inc(),
                 // Somebody else revoked it.
                 Err(Error::LeaseNotFound) => {}
@@ -149,15 +196,15 @@ impl Duties {
             .map(|due| LeaseCheckpoint { id: due.id, remaining_ttl: due.remaining })
             .collect();
         let command = Command::LeaseCheckpoint(LeaseCheckpointRequest { checkpoints });
-        if let Err(error) = self.parts.node.submit(command).wait() {
+        if let Err(error) = self.propose(command) {
             tracing::warn!(%error, "cannot checkpoint lease lifetimes");
         }
     }
 
     fn compact(&self, revision: i64) {
         let command = Command::Compaction(CompactionRequest { revision, physical: false });
-        match self.parts.node.submit(command).wait() {
-            Ok(_) => tracing::info!(revision, "completed auto compaction"),
+        match self.propose(command) {
+            Ok(()) => tracing::info!(revision, "completed auto compaction"),
             // A client was quicker.
             Err(Error::Compacted) => {}
             Err(error) => tracing::warn!(revision, %error, "cannot compact"),

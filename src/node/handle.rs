@@ -11,16 +11,18 @@ use tokio::sync::{oneshot, watch};
 
 use super::applier::{self, Job};
 use super::checkpointer;
-use super::driver::{Input, Proposal};
+use super::driver::Input;
 use super::ids::Ids;
 use super::membership::Membership;
 use super::progress::{Progress, Standing};
+use super::proposals::Proposal;
+use super::snapshots::Receiving;
 use super::{Clock, fatal, watches};
 use crate::error::{Error, Failure};
 use crate::lease::{Deadlines, Renewal};
 use crate::limits;
 use crate::machine::{self, Machine, Reply};
-use crate::members::Members;
+use crate::members::{self, Member, Members};
 use crate::metrics::Metrics;
 use crate::mvcc::{HashKv, Reader, View};
 use crate::pb::internal_raft_request::Command;
@@ -46,6 +48,7 @@ pub struct Limits {
     /// The quota as status tells it: etcd shows a negative one as it was given.
     pub quota_shown: i64,
     pub request_timeout: Duration,
+    pub election_timeout: Duration,
     pub unary_warning: Duration,
     pub watch: crate::watch::Limits,
 }
@@ -77,6 +80,8 @@ pub(super) struct Shared {
     pub progress: Arc<Progress>,
     pub reader: Reader,
     pub membership: Membership,
+    pub receiving: Receiving,
+    pub peer_urls: Vec<String>,
     pub deadlines: Arc<Mutex<Deadlines>>,
     pub metrics: Arc<Metrics>,
     pub driver: Sender<Input>,
@@ -93,9 +98,12 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Waits on a thread that may block.
-    pub fn wait(self) -> Result<Reply, Error> {
-        self.reply.blocking_recv().unwrap_or(Err(Error::Stopped))
+    /// Waits, but not for ever.
+    pub async fn wait(self, patience: Duration) -> Result<Reply, Error> {
+        match tokio::time::timeout(patience, self.reply).await {
+            Ok(answer) => answer.unwrap_or(Err(Error::Stopped)),
+            Err(_) => Err(Error::Timeout),
+        }
     }
 }
 
@@ -180,14 +188,72 @@ impl Handle {
     /// Proposes a command and waits for its answer, but not for ever: a client whose time is up is
     /// told so, and its command may still take effect, as etcd's may.
     pub async fn propose(&self, command: Command) -> Result<Reply, Error> {
-        let answer = self.submit(command).reply;
-        match tokio::time::timeout(self.shared.limits.request_timeout, answer).await {
-            Ok(answer) => answer.unwrap_or(Err(Error::Stopped)),
-            Err(_) => {
+        let since_ms = self.shared.clock.now_ms();
+        let answer = self.submit(command);
+        self.patiently(answer, since_ms).await
+    }
+
+    async fn patiently(&self, answer: Answer, since_ms: u64) -> Result<Reply, Error> {
+        match answer.wait(self.shared.limits.request_timeout).await {
+            Err(Error::Timeout) => {
                 self.shared.metrics.proposals_failed.inc();
-                Err(Error::Timeout)
+                Err(self.why_late(since_ms))
             }
+            answer => answer,
         }
+    }
+
+    /// Changes the members; all of them after that.
+    pub async fn change_members(&self, change: members::Change) -> Result<Vec<Member>, Error> {
+        let since_ms = self.shared.clock.now_ms();
+        let (reply, answer) = oneshot::channel();
+        let change = super::membership::worded(self.shared.ids.request(), change);
+        self.tell_driver(Input::ProposeChange { change, reply })?;
+        match self.patiently(Answer { reply: answer }, since_ms).await? {
+            Reply::Members(members) => Ok(members),
+            _ => unreachable!("a change of members is answered with them"),
+        }
+    }
+
+    /// What an answer that did not come most likely waits for, in etcd's terms.
+    fn why_late(&self, since_ms: u64) -> Error {
+        let Shared { progress, limits, clock, .. } = &*self.shared;
+        let elected_ms = progress.elected_ms.load(Ordering::Acquire);
+        let lost_ms = elected_ms.saturating_sub(2 * limits.election_timeout.as_millis() as u64);
+        if since_ms > lost_ms && since_ms < elected_ms {
+            return Error::TimeoutDueToLeaderFail;
+        }
+        let age = Duration::from_millis(clock.now_ms().saturating_sub(since_ms));
+        let heard = |id: u64| {
+            let since = self.shared.membership.peers().active_since(id);
+            id == self.member_id() || since.is_some_and(|since| since.elapsed() > age)
+        };
+        let leader = progress.leader.load(Ordering::Acquire);
+        let is_cut_off = if leader == self.member_id() {
+            let members = self.members();
+            let voters = || members.iter().filter(|member| !member.is_learner);
+            voters().filter(|member| heard(member.id)).count() <= voters().count() / 2
+        } else {
+            leader != 0 && !heard(leader)
+        };
+        if is_cut_off { Error::TimeoutDueToConnectionLost } else { Error::Timeout }
+    }
+
+    pub(super) fn tell_driver(&self, input: Input) -> Result<(), Error> {
+        self.shared.driver.try_send(input).map_err(|error| match error {
+            TrySendError::Full(_) => Error::RequestTooManyRequests,
+            TrySendError::Disconnected(_) => Error::Stopped,
+        })
+    }
+
+    /// Whether this member leads, as far as it knows.
+    pub fn leads(&self) -> bool {
+        self.shared.progress.leader.load(Ordering::Acquire) == self.member_id()
+    }
+
+    /// Whether the node is being stopped.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.shared.progress.stopping.load(Ordering::Acquire)
     }
 
     /// Proposes a command; the answer may be waited for, or not.
@@ -258,10 +324,7 @@ impl Handle {
             return Ok(());
         }
         let (reply, opened) = oneshot::channel();
-        self.shared.driver.try_send(Input::Read(reply)).map_err(|error| match error {
-            TrySendError::Full(_) => Error::RequestTooManyRequests,
-            TrySendError::Disconnected(_) => Error::Stopped,
-        })?;
+        self.tell_driver(Input::Read(reply))?;
         match tokio::time::timeout(self.shared.limits.request_timeout, opened).await {
             Ok(answer) => answer.unwrap_or(Err(Error::Stopped)),
             Err(_) => Err(Error::Timeout),
@@ -330,7 +393,12 @@ impl Handle {
                     return Ok(ttl);
                 }
                 Renewal::NotFound => return Err(Error::LeaseNotFound),
-                Renewal::NotPrimary => return Err(Error::NotPrimaryLessor),
+                Renewal::NotPrimary => match self.renew_at_leader(id).await {
+                    Err(Error::NoLeader | Error::Timeout) => {
+                        tokio::time::sleep(EXPIRING_PAUSE).await;
+                    }
+                    answer => return answer,
+                },
                 // The remembered remainder must not outlive the renewal over a restart.
                 Renewal::ClearFirst => {
                     self.propose(super::duties::forget_remaining(id)).await?;
@@ -342,15 +410,34 @@ impl Handle {
         Err(Error::Timeout)
     }
 
+    /// Has the leader renew a lease: deadlines are its to keep, and never in the log.
+    async fn renew_at_leader(&self, id: i64) -> Result<i64, Error> {
+        let leader = self.shared.progress.leader.load(Ordering::Acquire);
+        if leader == 0 || leader == self.member_id() {
+            // Nobody, or this member in a moment.
+            return Err(Error::NoLeader);
+        }
+        self.shared.membership.peers().renew(leader, id).await
+    }
+
     /// Whole seconds until a lease expires.
     pub fn remaining_ttl(&self, id: i64) -> Option<i64> {
         let now = self.shared.clock.now_ms();
         self.shared.deadlines.lock().remaining(id, now)
     }
 
-    /// All leases, the first to expire first.
-    pub fn leases(&self) -> Vec<i64> {
-        self.shared.deadlines.lock().by_expiry()
+    /// All leases; on the leader, which alone knows when, the first to expire first.
+    pub async fn leases(&self) -> Result<Vec<i64>, Error> {
+        let by_expiry = {
+            let deadlines = self.shared.deadlines.lock();
+            deadlines.is_primary().then(|| deadlines.by_expiry())
+        };
+        match by_expiry {
+            Some(leases) => Ok(leases),
+            None => {
+                self.inspect(|machine| machine.leases().leases().map(|(id, _)| id).collect()).await
+            }
+        }
     }
 
     /// Opens a watch stream.

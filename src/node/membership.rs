@@ -4,23 +4,49 @@
 //! nobody a wait. They are as new as the rows that readers see, and as little linearizable without
 //! a read barrier.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use arc_swap::ArcSwapOption;
 use parking_lot::RwLock;
 
+use super::transport::{Alone, Transport};
 use crate::error::Fault;
 use crate::members::{self, Member, Members};
 use crate::raft::conf::{self, Context, Kind};
 
 /// The published members.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Membership {
+    own: u64,
     newest: Arc<RwLock<Arc<Members>>>,
+    version: Arc<ArcSwapOption<String>>,
+    /// Whoever talks to the others; absent until there is somebody.
+    peers: Arc<OnceLock<Arc<dyn Transport>>>,
 }
 
 impl Membership {
-    pub fn new(members: Arc<Members>) -> Self {
-        Self { newest: Arc::new(RwLock::new(members)) }
+    pub fn new(own: u64, members: Arc<Members>, version: Option<&str>) -> Self {
+        let newest = Arc::new(RwLock::new(members));
+        let version = version.map(|version| Arc::new(version.to_owned()));
+        let version = Arc::new(ArcSwapOption::new(version));
+        Self { own, newest, version, peers: Arc::default() }
+    }
+
+    /// Has the other members talked to from here on.
+    pub fn connect(&self, peers: Arc<dyn Transport>) {
+        self.tell(&*peers, &Members::default(), &self.get());
+        // Called once, by the boot.
+        let _ = self.peers.set(peers);
+    }
+
+    /// Whoever talks to the others.
+    pub fn peers(&self) -> &dyn Transport {
+        self.peers.get().map_or(&Alone, |peers| &**peers)
+    }
+
+    /// The version the cluster agreed on, if it has.
+    pub fn cluster_version(&self) -> Option<Arc<String>> {
+        self.version.load_full()
     }
 
     /// The newest members.
@@ -28,10 +54,28 @@ impl Membership {
         self.newest.read().clone()
     }
 
-    /// Shows `members` from here on. Only the applier calls this.
-    pub fn publish(&self, members: &Arc<Members>) {
-        if !Arc::ptr_eq(&self.newest.read(), members) {
-            *self.newest.write() = members.clone();
+    /// Shows `members` and the version they agreed on from here on. Only the applier calls this.
+    pub fn publish(&self, members: &Arc<Members>, version: Option<&str>) {
+        if self.version.load().as_ref().map(|version| version.as_str()) != version {
+            self.version.store(version.map(|version| Arc::new(version.to_owned())));
+        }
+        let before = self.get();
+        if Arc::ptr_eq(&before, members) {
+            return;
+        }
+        *self.newest.write() = members.clone();
+        self.tell(self.peers(), &before, members);
+    }
+
+    fn tell(&self, peers: &dyn Transport, before: &Members, now: &Members) {
+        for gone in before.iter().filter(|member| now.get(member.id).is_none()) {
+            peers.remove(gone.id);
+        }
+        for member in now.iter().filter(|member| member.id != self.own) {
+            let known = before.get(member.id);
+            if known.is_none_or(|known| known.peer_urls != member.peer_urls) {
+                peers.set(member.id, member.peer_urls.clone());
+            }
         }
     }
 }
@@ -63,7 +107,6 @@ pub(super) fn wanted(change: &conf::Change) -> Result<members::Change, Fault> {
 }
 
 /// The words for a change, under the request's id by which its waiter is found.
-#[allow(dead_code, reason = "the driver proposes changes with clusters")]
 pub(super) fn worded(id: u64, change: members::Change) -> conf::Change {
     let node = change.id();
     let urls = |urls: Vec<String>| Some(urls).filter(|urls| !urls.is_empty());

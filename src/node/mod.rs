@@ -5,10 +5,11 @@
 //!
 //! | thread | owns | waits for |
 //! |---|---|---|
-//! | driver | the raft core, the write-ahead log | proposals, ticks, completions, syncs |
+//! | driver | the raft core; while alone, the write-ahead log | proposals, messages, ticks, completions |
+//! | log | among peers, the write-ahead log | writes, syncs |
 //! | applier | the state machine | committed entries |
 //! | checkpointer | the right to commit to the engine | applied rows |
-//! | index-image, log-reserve | nothing; they come and go | the disk |
+//! | index-image, log-reserve, snapshot-send, snapshot-receive | nothing; they come and go | the disk, a peer |
 //! | watch, watch-history | the watch hub; nothing | changes and requests; catch-up jobs |
 //! | duties | nothing | time |
 //!
@@ -22,12 +23,20 @@ mod compaction;
 mod driver;
 mod duties;
 mod handle;
+mod haste;
 mod ids;
 mod images;
+mod launch;
+mod log;
 mod log_writer;
 mod membership;
+mod peers;
 mod progress;
+mod proposals;
+mod reads;
 mod records;
+mod snapshots;
+mod transport;
 mod watches;
 
 use std::sync::atomic::Ordering;
@@ -38,10 +47,11 @@ use crossbeam_channel::Sender;
 use crate::config::Config;
 use crate::error::Fault;
 
-pub use boot::{BootError, Founding};
+pub use boot::{BootError, Connect, Founding, Joined};
 pub use clock::Clock;
 pub use handle::{Answer, Handle, Limits, Sizes};
 pub use progress::Standing;
+pub use transport::{Alone, BoxFuture, Outgoing, Overrun, Transport};
 pub(crate) use watches::{Requests as WatchRequests, Stream as WatchStream};
 
 /// A member at work, without its listeners.
@@ -64,8 +74,15 @@ struct Stop {
 
 impl Node {
     /// Opens or founds the data directory and starts the threads.
-    pub fn start(config: Config) -> Result<Self, BootError> {
-        boot::start(config)
+    ///
+    /// What a member that joins was told comes as `joined`; a directory that holds a member
+    /// already does not need it. `connect` makes the way to the others.
+    pub fn start(
+        config: Config,
+        joined: Option<Joined>,
+        connect: Connect,
+    ) -> Result<Self, BootError> {
+        boot::start(config, joined, connect)
     }
 
     /// A handle to the node.

@@ -21,6 +21,10 @@ pub(super) struct Progress {
     pub disk_full: AtomicBool,
     /// Whether the state engine waits for space.
     pub state_disk_full: AtomicBool,
+    /// Whether this member was removed from the cluster.
+    pub removed: AtomicBool,
+    /// When this member last learned of a new leader, in milliseconds of the node's clock.
+    pub elected_ms: AtomicU64,
     /// Whether the node is being stopped.
     pub stopping: AtomicBool,
 }

@@ -8,14 +8,17 @@ use crate::storage::wal::{self, Wal};
 
 /// Appends a write of raft.
 pub(super) fn append(wal: &mut Wal, persist: Persist) -> Result<wal::Appended, Fault> {
-    assert!(persist.snapshot.is_none(), "a single member receives no snapshot");
+    let installed = persist.snapshot.as_ref().map(|snapshot| {
+        let metadata = snapshot.get_metadata();
+        wal::Mark::Installed(wal::Snapshot { index: metadata.index, term: metadata.term })
+    });
     let entries = persist.entries.into_iter().map(to_record).collect::<Result<Vec<_>, _>>()?;
     let hard_state = wal::HardState {
         term: persist.hard_state.term,
         vote: persist.hard_state.vote,
         commit: persist.hard_state.commit,
     };
-    let batch = wal::Batch { snapshot: None, entries: &entries, hard_state: Some(hard_state) };
+    let batch = wal::Batch { snapshot: installed, entries: &entries, hard_state: Some(hard_state) };
     wal.append(&batch)
 }
 

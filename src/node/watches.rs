@@ -62,6 +62,8 @@ pub(crate) enum Input {
         stream: StreamId,
     },
     CaughtUp(Page),
+    /// The rows are those of a received state now; nobody was told of what led there.
+    Restored,
     /// The server stops: every stream ends.
     Stop,
 }
@@ -157,6 +159,7 @@ impl Watches {
                 self.hub.close(stream);
             }
             Input::CaughtUp(page) => self.hub.caught_up(page),
+            Input::Restored => self.hub.restored(now(&self.parts.reader)),
             Input::Stop => unreachable!("the loop ends on stop"),
         }
         self.count();

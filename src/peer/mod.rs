@@ -12,11 +12,98 @@
 //!      │◀─ GET /raft/stream/…/B ────────────────────────│   and the other way round
 //! ```
 //!
-//! What there is so far: the bytes of the streams ([`codec`]) and who is let in ([`headers`]). It
-//! is not connected to the driver.
+//! What a member sends goes on the stream the other has asked for; where there is none it is
+//! posted ([`Transport::send`]). Nothing here waits for another member, and no message is promised
+//! to arrive: raft repeats what matters, and is told ([`Host::unreachable`]) what was lost.
+//!
+//! | path | method | what it is |
+//! |---|---|---|
+//! | `/raft/stream/msgapp/<id>` | GET | appends to member `<id>`, without end |
+//! | `/raft/stream/message/<id>` | GET | all other messages to member `<id>`, without end |
+//! | `/raft` | POST | one message; 204 |
+//! | `/raft/snapshot` | POST | one message and the state it stands for, as a bbolt file; 204 |
+//! | `/raft/probing` | GET | that somebody is here, and the time |
+//! | `/members` | GET | the members, for one that joins |
+//! | `/version` | GET | what is served, and what the cluster agreed on |
+//!
+//! In reading order: `codec` and `headers` are pure; `lane` is an outgoing stream, `remote` a
+//! member with its lanes, `outward` what is asked of it (`dial`, with `patience`), `snapshot` the
+//! state that goes both ways, `server` what is answered at the `listener`, `transport` all of them
+//! together, on a thread of their own.
+//!
+//! A process that dies is noticed before any timeout: the kernel ends its connections, and refuses
+//! the next ([`Host::disconnected`]).
+//!
+//! # Invariants
+//!
+//! 1. What another member can make us hold is bounded, whatever it claims or omits to read.
+//! 2. Messages of one kind to one member arrive in the order they were sent, or not at all, as long
+//!    as one stream lasts.
+//! 3. Who is of another cluster, or removed, is neither heard nor answered with messages.
+//!
+//! 4. Whatever becomes of a snapshot, its sender hears of it once ([`Host::snapshot_sent`]).
+//!
+//! Absent so far: TLS, the prober, and `/leases`, `/members/promote`, `/members/hashkv`,
+//! `/downgrade/enabled`. Absent for good: unix sockets between members.
 
 pub mod codec;
 pub mod headers;
 
+mod dial;
+mod host;
+mod lane;
+mod listener;
+mod outward;
+mod patience;
+mod remote;
+mod server;
+mod snapshot;
+mod transport;
+
 #[cfg(test)]
 mod tests;
+
+use std::io;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+pub use listener::Listener;
+pub use remote::Traffic;
+pub use transport::Transport;
+
+use headers::Membership;
+
+use crate::members::Member;
+use crate::node::{BoxFuture, Overrun};
+use crate::raft::Message;
+
+/// What the transport asks and tells its member. It is called on the transport's thread, so nothing
+/// here may block.
+pub trait Host: Send + Sync + 'static {
+    /// A message came. Its sender is who it says, its addressee this member; what else it says is
+    /// not yet believed.
+    fn receive(&self, message: Message) -> Result<(), Overrun>;
+    /// A message to a member was lost, or may have been.
+    fn unreachable(&self, id: u64);
+    /// What became of a snapshot to a member.
+    fn snapshot_sent(&self, id: u64, arrived: bool);
+    /// A snapshot comes, with the file it stands for; what is refused is told to the sender. The
+    /// file is whole when an empty chunk has come: a channel that ends before was cut off.
+    fn receive_snapshot(
+        &self,
+        message: Message,
+        chunks: mpsc::Receiver<io::Result<Bytes>>,
+    ) -> BoxFuture<'static, Result<(), String>>;
+    /// A member's connections were closed, and it takes no new ones: its process has died. Told
+    /// once, until it is heard again.
+    fn disconnected(&self, id: u64);
+    /// Another member says that this one was removed: it must stop.
+    fn removed(&self);
+    /// What the cluster says of an id.
+    fn membership(&self, id: u64) -> Membership;
+    /// The members, for one that joins.
+    fn members(&self) -> Vec<Member>;
+    /// The version that the cluster agreed on, if it has.
+    fn cluster_version(&self) -> Option<String>;
+}

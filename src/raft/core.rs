@@ -161,6 +161,17 @@ impl Core {
         Ok(())
     }
 
+    /// Forgets a leader that is known to be gone, so that this member may be asked for its vote at
+    /// once. If it is not gone after all, its next message is heard as ever.
+    pub fn lose_leader(&mut self, leader: u64) {
+        let raft = &mut self.node.raft;
+        if leader != 0 && raft.leader_id == leader && raft.state == StateRole::Follower {
+            let term = raft.term;
+            raft.become_follower(term, 0);
+            self.settle();
+        }
+    }
+
     /// Takes a message from a peer, whose identity the caller has verified.
     pub fn step(&mut self, message: Message) -> Result<(), Refusal> {
         guard::check(&message, self.node.raft.id)?;

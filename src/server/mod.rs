@@ -10,6 +10,7 @@
 //! - Each worker is a thread with a runtime of its own. An acceptor hands every connection to the
 //!   worker with the fewest, and it stays there: a request never changes threads.
 
+mod bound;
 mod client;
 mod connection;
 mod door;
@@ -21,20 +22,23 @@ mod worker;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tonic::transport::Channel;
 
 use crate::api::Router;
-use crate::config::{Config, Url};
+use crate::config::Config;
 use crate::http::Surface;
 use crate::node::{self, Handle, Node};
-use crate::tls::{self, TlsError};
+use crate::peer;
+use crate::peer::headers::Identity;
+use crate::tls::TlsError;
 use crate::version;
 
+use bound::Bound;
 use client::Inside;
 use connection::Settings;
-use listener::Listener;
 use worker::Workers;
 
 /// Why a member does not start. The text is for the operator.
@@ -55,14 +59,22 @@ pub enum StartError {
     Node(#[from] node::BootError),
 }
 
+/// How often a member looks whether it was removed.
+const REMOVAL_POLL: Duration = Duration::from_millis(100);
+/// How long a removed member still answers its peers: of two voters the one that stays may need
+/// its vote once more.
+const REMOVAL_PATIENCE: Duration = Duration::from_secs(1);
+
 /// A member that has not been started.
 pub struct Server;
 
 /// A member at work. Dropping it stops it without waiting; [`Running::shutdown`] waits.
 pub struct Running {
     node: Option<Node>,
+    peers: peer::Transport,
     inside: Inside,
     client_addresses: Vec<SocketAddr>,
+    peer_addresses: Vec<SocketAddr>,
     metrics_addresses: Vec<SocketAddr>,
     stop: watch::Sender<bool>,
     acceptor: Option<thread::JoinHandle<()>>,
@@ -72,31 +84,24 @@ pub struct Running {
 impl Server {
     /// Starts a member and returns when it serves.
     pub async fn start(config: Config) -> Result<Running, StartError> {
-        let mut listeners = Vec::new();
         let worker_threads = match config.worker_threads {
             0 => thread::available_parallelism().map_or(1, |cores| cores.get()),
             threads => threads,
         };
-        let (seats, own) = (seats::for_clients(worker_threads)?, seats::for_metrics());
-        let split = !config.listen_client_http_urls.is_empty();
-        let clients = if split { Surface::Grpc } else { Surface::Client };
-        let tls = certificates(&config)?;
-        let http = &config.listen_client_http_urls;
-        bind(&config.listen_client_urls, clients, &tls, &seats, &mut listeners)?;
-        bind(http, Surface::Http, &tls, &seats, &mut listeners)?;
-        bind(&config.listen_metrics_urls, Surface::Metrics, &tls, &own, &mut listeners)?;
-        let addresses = |wanted: fn(Surface) -> bool| -> Vec<SocketAddr> {
-            listeners
-                .iter()
-                .filter(|listener| wanted(listener.surface))
-                .filter_map(|listener| listener.address())
-                .collect()
-        };
-        let client_addresses = addresses(|surface| surface != Surface::Metrics);
-        let metrics_addresses = addresses(|surface| surface == Surface::Metrics);
-
+        let bound = Bound::to(&config, worker_threads)?;
+        let (client_addresses, metrics_addresses) =
+            (bound.addresses(|surface| surface != Surface::Metrics), bound.addresses(is_metrics));
+        let peer_addresses = bound.peers.iter().map(peer::Listener::address).collect();
+        let Bound { listeners, peers: peer_listeners, tls } = bound;
         let settings = Settings::new(&config);
-        let node = Node::start(config)?;
+        let (made, peers) = std::sync::mpsc::channel();
+        let connect = move |handle: &Handle| {
+            let transport = connect(handle, peer_listeners)?;
+            let _ = made.send(transport.clone());
+            Ok(Arc::new(transport) as Arc<dyn node::Transport>)
+        };
+        let node = Node::start(config, None, Box::new(connect))?;
+        let peers = peers.recv().expect("a node that started is connected");
         let handle = node.handle();
         handle.ready().await?;
         describe(&handle).await;
@@ -120,8 +125,10 @@ impl Server {
         let acceptor = listener::start(listeners, workers.hands(), stopping);
         Ok(Running {
             node: Some(node),
+            peers,
             inside,
             client_addresses,
+            peer_addresses,
             metrics_addresses,
             stop,
             acceptor: Some(acceptor),
@@ -149,37 +156,29 @@ async fn describe(node: &Handle) {
     }
 }
 
-/// What https listeners show, if there are any.
-fn certificates(config: &Config) -> Result<Option<Arc<rustls::ServerConfig>>, StartError> {
-    let urls = [&config.listen_client_urls, &config.listen_client_http_urls];
-    let mut urls = urls.into_iter().chain([&config.listen_metrics_urls]).flatten();
-    match (urls.find(|url| url.is_tls()), &config.client_tls) {
-        (None, _) => Ok(None),
-        (Some(_), Some(tls)) => Ok(Some(Arc::new(tls::server_config(tls)?))),
-        (Some(url), None) => Err(StartError::NoCertificate { url: url.to_string() }),
-    }
+fn is_metrics(surface: Surface) -> bool {
+    surface == Surface::Metrics
 }
 
-fn bind(
-    urls: &[Url],
-    surface: Surface,
-    tls: &Option<Arc<rustls::ServerConfig>>,
-    seats: &Arc<Semaphore>,
-    listeners: &mut Vec<Listener>,
-) -> Result<(), StartError> {
-    for url in urls {
-        let tls = tls.clone().filter(|_| url.is_tls());
-        let bound = Listener::bind(url, surface, tls, seats.clone())
-            .map_err(|source| StartError::Listen { url: url.to_string(), source })?;
-        listeners.push(bound);
-    }
-    Ok(())
+/// Begins to talk to the other members in the name of `node`.
+fn connect(node: &Handle, listeners: Vec<peer::Listener>) -> std::io::Result<peer::Transport> {
+    let identity = Identity {
+        member_id: node.member_id(),
+        cluster_id: node.cluster_id(),
+        peer_urls: node.peer_urls(),
+    };
+    peer::Transport::start(identity, Arc::new(node.clone()), listeners)
 }
 
 impl Running {
     /// Where clients are served, in the order of the configuration; unix sockets are left out.
     pub fn client_addresses(&self) -> &[SocketAddr] {
         &self.client_addresses
+    }
+
+    /// Where other members are answered.
+    pub fn peer_addresses(&self) -> &[SocketAddr] {
+        &self.peer_addresses
     }
 
     /// Where metrics and health are served apart.
@@ -198,11 +197,23 @@ impl Running {
         self.inside.channel()
     }
 
-    /// Stops: no new connections, requests under way finish, streams end, state is checkpointed.
+    /// Returns when this member was removed from its cluster and has told its peers what they may
+    /// still wait for: it should be shut down.
+    pub async fn removed(&self) {
+        while !self.node().is_removed() {
+            tokio::time::sleep(REMOVAL_POLL).await;
+        }
+        tokio::time::sleep(REMOVAL_PATIENCE).await;
+    }
+
+    /// Stops: leadership goes to another member, no new connections are taken, requests under way
+    /// finish, streams end, state is checkpointed.
     pub async fn shutdown(mut self) {
+        self.node().hand_over().await;
         let _ = self.stop.send(true);
         let (acceptor, workers, node) =
             (self.acceptor.take(), self.workers.take(), self.node.take());
+        let peers = self.peers.clone();
         let stopping = tokio::task::spawn_blocking(move || {
             if let Some(acceptor) = acceptor {
                 let _ = acceptor.join();
@@ -213,6 +224,7 @@ impl Running {
             if let Some(node) = node {
                 node.stop();
             }
+            peers.stop();
         });
         let _ = stopping.await;
     }

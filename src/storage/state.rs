@@ -8,13 +8,15 @@
 //! ```
 //!
 //! - `current` is replaced by a rename, so a crash leaves one generation or the other.
-//! - A generation that is not the current one was promised to nobody and is removed.
+//! - A generation that is not the current one was promised to nobody and is removed; unless the log
+//!   says that it was installed from a leader's snapshot, and a crash came before `current` did.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::disk::Disk;
 use super::engine::{Engine, Table, View};
+use super::keys;
 use super::redb::Redb;
 use super::sled::Sled;
 use crate::error::Fault;
@@ -59,25 +61,38 @@ impl Place {
         Ok(engine)
     }
 
-    /// Opens the current generation and removes what a crash left of others.
-    pub fn open(&self) -> Result<Arc<dyn Engine>, Fault> {
+    /// Opens the generation that holds what was applied up to `index`, where the log begins, and
+    /// removes what a crash left of others.
+    pub fn open(&self, index: u64) -> Result<Arc<dyn Engine>, Fault> {
         let current = self.current()?;
-        let names =
-            self.disk.list(&self.dir).map_err(|error| Fault::io("list", &self.dir, error))?;
-        for name in names {
-            let number: Option<u64> = name.to_str().and_then(|name| name.parse().ok());
-            if number.is_some_and(|number| number != current) {
-                remove_tree(&self.dir.join(name))?;
+        let mut engine = (current, self.open_generation(current)?);
+        if applied(&*engine.1)? < index {
+            for number in self.generations()?.into_iter().filter(|number| *number != current) {
+                let other = self.open_generation(number)?;
+                if applied(&*other)? >= index {
+                    self.make_current(number)?;
+                    engine = (number, other);
+                    break;
+                }
             }
         }
-        self.open_generation(current)
+        for number in self.generations()?.into_iter().filter(|number| *number != engine.0) {
+            remove_tree(&self.generation(number))?;
+        }
+        Ok(engine.1)
     }
 
-    /// Makes an empty next generation, and says its number.
+    /// Makes an empty generation beside those there are, and says its number.
     pub fn create_next(&self) -> Result<(u64, Arc<dyn Engine>), Fault> {
-        let next = self.current()? + 1;
-        remove_tree(&self.generation(next))?;
+        let last = self.generations()?.into_iter().max().unwrap_or(0);
+        let next = last.max(self.current()?) + 1;
         Ok((next, self.open_generation(next)?))
+    }
+
+    fn generations(&self) -> Result<Vec<u64>, Fault> {
+        let names = self.disk.list(&self.dir);
+        let names = names.map_err(|error| Fault::io("list", &self.dir, error))?;
+        Ok(names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect())
     }
 
     /// Makes a generation the one that counts.
@@ -154,6 +169,14 @@ impl Place {
     }
 }
 
+/// How far the state an engine holds has come.
+pub fn applied(engine: &dyn Engine) -> Result<u64, Fault> {
+    match engine.view()?.get(Table::Meta, keys::CONSISTENT_INDEX)? {
+        Some(value) => keys::decode_u64(Table::Meta, keys::CONSISTENT_INDEX, &value),
+        None => Ok(0),
+    }
+}
+
 /// Removes a directory that holds nothing anybody was promised.
 fn remove_tree(dir: &Path) -> Result<(), Fault> {
     match std::fs::remove_dir_all(dir) {
@@ -171,8 +194,7 @@ pub fn hash(view: &dyn View) -> Result<u32, Fault> {
         hash = crc32c::crc32c_append(hash, table.name().as_bytes());
         view.scan(table, &[], None, &mut |key, value| {
             let own = table == Table::Meta
-                && [super::keys::CONSISTENT_INDEX, super::keys::TERM, super::keys::STORAGE_VERSION]
-                    .contains(&key);
+                && [keys::CONSISTENT_INDEX, keys::TERM, keys::STORAGE_VERSION].contains(&key);
             if !own {
                 hash = crc32c::crc32c_append(hash, key);
                 hash = crc32c::crc32c_append(hash, value);

@@ -4,7 +4,6 @@
 //! last row was read, every tree proved sound, and a machine opened on them as a start would. A
 //! restore that fails leaves a directory that the next one may take over.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -45,13 +44,14 @@ pub fn restore(file: &Path, options: Options, config: &Config) -> Result<Restore
     let snapshot =
         read_snapshot(file, import::Options { skip_hash_check: options.skip_hash_check })?;
     let founding = Founding::begin(config)?;
-    let Write::Put { key, value, .. } = founding.member.row() else {
-        unreachable!("a member's row is a put")
-    };
-    let conf_state =
-        keys::ConfState { voters: vec![founding.member.id], ..keys::ConfState::default() };
+    let ids = founding.members.iter().map(|member| member.id).collect();
+    let conf_state = keys::ConfState { voters: ids, ..keys::ConfState::default() };
+    let rows = founding.members.iter().map(|member| match member.row() {
+        Write::Put { key, value, .. } => (key, value),
+        Write::Delete { .. } => unreachable!("a member's row is a put"),
+    });
     let membership = Membership {
-        members: BTreeMap::from([(key, value)]),
+        members: rows.collect(),
         consistent_index: founding.applied.index,
         term: founding.applied.term,
         conf_state: Some(conf_state.encode().into()),
@@ -69,12 +69,12 @@ pub fn restore(file: &Path, options: Options, config: &Config) -> Result<Restore
     batch.put(Table::Meta, Bytes::from_static(keys::STORAGE_VERSION), storage_version)?;
     batch.commit()?;
     // Rows that a start would refuse are better refused while the old cluster may still be there.
-    let member_id = founding.member.id;
+    let member_id = founding.member_id;
     // No entry is applied here, so no limit matters.
     let settings = Settings { member_id, quota_bytes: None, learners_max: 0 };
     Machine::open(founding.engine.clone(), settings, None)?;
     let restored =
-        Restored { rows, member_id: founding.member.id, cluster_id: founding.cluster_id };
+        Restored { rows, member_id: founding.member_id, cluster_id: founding.cluster_id };
     founding.complete()?;
     Ok(restored)
 }

@@ -95,7 +95,7 @@ fn place(config: &Config) -> Place {
 
 /// Everything the engine of a member holds.
 fn engine_rows(config: &Config) -> Tables {
-    let engine = place(config).open().expect("the engine was left whole");
+    let engine = place(config).open(0).expect("the engine was left whole");
     let view = engine.view().expect("the engine was left whole");
     let rows = |table: Table| {
         let mut rows = Rows::new();

@@ -59,7 +59,7 @@ pub fn verify(data_dir: &Path, wal_dir: Option<&Path>) -> Result<Verified> {
     let member_id = log.identity.member_id;
     // No entry is applied here, so no limit matters.
     let settings = Settings { member_id, quota_bytes: None, learners_max: 0 };
-    let engine = place.open()?;
+    let engine = place.open(log.first_index.saturating_sub(1))?;
     read_all(&*engine)?;
     let machine = Machine::open(engine, settings, None)?;
     let applied = machine.applied().index;

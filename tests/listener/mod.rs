@@ -66,6 +66,7 @@ fn config(directory: &Path, tls: Option<Tls>) -> Config {
         listen_client_urls: vec![url],
         client_tls: tls,
         worker_threads: 2,
+        listen_peer_urls: vec![Url::http("127.0.0.1:0")],
         ..Config::default()
     }
 }

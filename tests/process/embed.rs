@@ -17,6 +17,7 @@ async fn start(data_dir: std::path::PathBuf, listen: Url) -> Running {
         data_dir,
         listen_client_urls: vec![listen],
         worker_threads: 1,
+        listen_peer_urls: vec![Url::http("127.0.0.1:0")],
         ..Config::default()
     };
     Server::start(config).await.expect("the member starts")

@@ -19,7 +19,9 @@ pub(in crate::peer) struct Exchange {
     pub method: String,
     pub path: String,
     pub headers: BTreeMap<String, String>,
+    pub body: String,
     pub status: u16,
+    pub answer_headers: BTreeMap<String, String>,
     pub answer: String,
 }
 
@@ -37,11 +39,26 @@ pub(in crate::peer) fn exchanges() -> Vec<Exchange> {
 
 /// A text with the names of ids replaced by ids.
 pub(in crate::peer) fn fill(text: &str) -> String {
+    filled(text, |id| format!("{id:x}"))
+}
+
+/// The body of a request, in which ids are varints.
+pub(in crate::peer) fn body(exchange: &Exchange) -> Vec<u8> {
+    let varint = |id: u64| {
+        let mut bytes = Vec::new();
+        prost::encoding::encode_varint(id, &mut bytes);
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    };
+    let hex = filled(&exchange.body, varint);
+    let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).expect("hexadecimal");
+    (0..hex.len()).step_by(2).map(byte).collect()
+}
+
+fn filled(text: &str, show: impl Fn(u64) -> String) -> String {
     let members = [("SELF", SELF), ("OTHER", OTHER), ("GONE", GONE), ("STRANGER", STRANGER)];
     let ids = [&members[..], &[("CLUSTER", CLUSTER)]].concat();
-    ids.iter().fold(text.to_owned(), |text, (name, id)| {
-        text.replace(&format!("{{{name}}}"), &format!("{id:x}"))
-    })
+    ids.iter()
+        .fold(text.to_owned(), |text, (name, id)| text.replace(&format!("{{{name}}}"), &show(*id)))
 }
 
 /// What the recorded cluster says of an id.

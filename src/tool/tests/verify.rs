@@ -207,7 +207,7 @@ fn a_write_cut_short_is_told_and_is_no_damage() {
 #[test]
 fn a_log_and_a_state_that_do_not_meet_are_noticed() {
     let (_scratch, config) = member(StorageEngine::Redb);
-    let engine = place(&config).open().expect("it is whole");
+    let engine = place(&config).open(0).expect("it is whole");
     engine.commit(&keys::applied(6, 1)).expect("there is room");
     drop(engine);
     assert_eq!(
@@ -215,7 +215,7 @@ fn a_log_and_a_state_that_do_not_meet_are_noticed() {
         "the state is as of entry 6, but the log holds entries 1 to 5: files of different times \
          were put together; restore this member from a snapshot"
     );
-    let engine = place(&config).open().expect("it is whole");
+    let engine = place(&config).open(0).expect("it is whole");
     engine.commit(&keys::applied(5, 1)).expect("there is room");
     drop(engine);
     assert_eq!(is_whole(&config).applied_index, 5);
@@ -295,7 +295,7 @@ fn a_row_that_is_not_of_its_table_is_noticed() {
         let scratch = Scratch::new();
         let config = scratch.config(StorageEngine::Redb);
         restore(&path("tables.db"), PLAIN, &config).expect("it is sound");
-        let engine = place(&config).open().expect("it is whole");
+        let engine = place(&config).open(0).expect("it is whole");
         let (key, value) = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
         engine.commit(&[Write::Put { table, key: key.clone(), value }]).expect("there is room");
         drop(engine);

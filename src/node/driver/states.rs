@@ -1,0 +1,71 @@
+//! The driver and whole states: sending ours to who lags, installing a leader's.
+//!
+//! ```text
+//! received ─▶ staged ─▶ raft wants it ─▶ log says so, durably ─▶ takes ours' place ─▶ raft is told
+//! ```
+//!
+//! Until raft is told, it is told of no later write either: reports are in order.
+
+use super::super::applier;
+use super::super::snapshots::Staged;
+use super::Driver;
+use crate::error::Fault;
+use crate::raft::{Message, MessageType};
+
+/// A received state on its way to become ours.
+pub(super) struct Installing {
+    pub index: u64,
+    /// The write that puts it into the log.
+    pub number: u64,
+    /// It, until the log has it.
+    pub staged: Option<Staged>,
+    /// The newest write that is on disk and not reported, because this one is not complete.
+    pub persisted: u64,
+}
+
+impl Driver {
+    /// Offers raft the state that was received; [`Driver::persist`] takes it if raft wants it.
+    pub(super) fn snapshot(&mut self, message: Message, staged: Staged) -> Result<(), Fault> {
+        self.staged = Some(staged);
+        self.step(message)
+    }
+
+    pub(super) fn send(&mut self, message: Message) {
+        if message.msg_type() != MessageType::MsgSnapshot {
+            self.parts.peers.send(message);
+            return;
+        }
+        let (to, index) = (message.to, message.get_snapshot().get_metadata().index);
+        tracing::info!(to = format!("{to:x}"), index, "sending a snapshot");
+        self.sending.insert(to, index);
+        self.parts.snapshots.begin(message, self.parts.peers.clone());
+    }
+
+    /// Takes the received state as the one that raft wants installed.
+    pub(super) fn install(&mut self, number: u64, index: u64) -> Result<(), Fault> {
+        let staged = self.staged.take().filter(|staged| staged.applied.index == index);
+        let Some(staged) = staged else {
+            return Err(Fault::Broken(format!(
+                "raft wants a snapshot at {index} that nobody sent"
+            )));
+        };
+        self.installing = Some(Installing { index, number, staged: Some(staged), persisted: 0 });
+        self.await_applied();
+        Ok(())
+    }
+
+    /// Notes that a write is durable, unless a state is being installed: raft must not hear of
+    /// anything after that before it is complete.
+    pub(super) fn persisted(&mut self, number: u64) {
+        self.parts.log.persisted(number);
+        match &mut self.installing {
+            Some(installing) if number >= installing.number => {
+                installing.persisted = number;
+                if let Some(staged) = installing.staged.take() {
+                    let _ = self.parts.applier.send(applier::Job::Install(staged));
+                }
+            }
+            Some(_) | None => self.parts.core.on_persisted(number),
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Proposals between their clients and the log: held, waiting, lost.
+//!
+//! - *Held*: nobody can take them now, for want of a leader or while leadership moves. They are
+//!   offered again when that changes; their clients wait no longer than they would anyway.
+//! - *Waiting*: in the log of this leader, under the index raft gave them. If another term's entry
+//!   is committed there the proposal is lost, and its client told to ask again.
+//! - Forwarded to the leader: the applier knows them by their id when they come back.
+//!
+//! A held proposal has been offered to nobody, so it cannot take effect twice.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::error::Error;
+use crate::limits;
+use crate::machine::Reply;
+use crate::pb::InternalRaftRequest;
+
+pub(super) type Answer = oneshot::Sender<Result<Reply, Error>>;
+
+/// A command on its way through the log, with whoever waits for it.
+pub(super) struct Proposal {
+    /// The encoded request, as the log keeps it.
+    pub payload: Bytes,
+    /// The same request, so that the member that proposed it need not decode it.
+    pub request: InternalRaftRequest,
+    pub reply: Answer,
+}
+
+impl Proposal {
+    /// The id by which the member that proposed it finds it again.
+    pub fn id(&self) -> u64 {
+        self.request.header.as_ref().map_or(0, |header| header.id)
+    }
+}
+
+/// An entry of this leader's log with a client that waits for its commit.
+pub(super) struct Waiting {
+    pub index: u64,
+    pub term: u64,
+    /// Absent for a change of members, which is no command.
+    pub request: Option<InternalRaftRequest>,
+    pub reply: Answer,
+}
+
+/// What became of a committed entry's client.
+pub(super) enum Claim {
+    Nobody,
+    Client(Option<InternalRaftRequest>, Answer),
+}
+
+#[derive(Default)]
+pub(super) struct Proposals {
+    held: Vec<Proposal>,
+    held_bytes: usize,
+    /// By index.
+    waiting: VecDeque<Waiting>,
+    lost: u64,
+}
+
+impl Proposals {
+    /// Keeps proposals for later; those there is no room for are refused. Returns how many.
+    pub fn hold(&mut self, proposals: impl Iterator<Item = Proposal>) -> u64 {
+        let mut refused = 0;
+        for proposal in proposals {
+            let bytes = self.held_bytes + proposal.payload.len();
+            if bytes > limits::PROPOSALS_HELD_BYTES_MAX
+                || self.held.len() >= limits::PROPOSALS_HELD_MAX
+            {
+                refused += 1;
+                let _ = proposal.reply.send(Err(Error::RequestTooManyRequests));
+            } else {
+                self.held_bytes = bytes;
+                self.held.push(proposal);
+            }
+        }
+        refused
+    }
+
+    /// The held proposals whose clients still wait, to be offered again.
+    pub fn take_held(&mut self) -> Vec<Proposal> {
+        self.held_bytes = 0;
+        self.held.retain(|proposal| !proposal.reply.is_closed());
+        std::mem::take(&mut self.held)
+    }
+
+    pub fn holds(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    pub fn wait(&mut self, waiting: Waiting) {
+        self.waiting.push_back(waiting);
+    }
+
+    /// The client of a committed entry, which is the next of all.
+    pub fn claim(&mut self, index: u64, term: u64) -> Claim {
+        while self.waiting.front().is_some_and(|waiting| waiting.index < index) {
+            self.lose_first();
+        }
+        match self.waiting.front() {
+            Some(front) if front.index == index && front.term == term => {
+                let waiting = self.waiting.pop_front().expect("the front was just seen");
+                Claim::Client(waiting.request, waiting.reply)
+            }
+            Some(front) if front.index == index => {
+                self.lose_first();
+                Claim::Nobody
+            }
+            Some(_) | None => Claim::Nobody,
+        }
+    }
+
+    /// Nobody will say any more what became of entries up to here: a snapshot stands for them.
+    pub fn overtaken(&mut self, index: u64) {
+        while self.waiting.front().is_some_and(|waiting| waiting.index <= index) {
+            self.lose_first();
+        }
+    }
+
+    fn lose_first(&mut self) {
+        if let Some(waiting) = self.waiting.pop_front() {
+            self.lost += 1;
+            let _ = waiting.reply.send(Err(Error::TimeoutDueToLeaderFail));
+        }
+    }
+
+    /// How many were lost since the last call.
+    pub fn take_lost(&mut self) -> u64 {
+        std::mem::take(&mut self.lost)
+    }
+
+    pub fn pending(&self) -> u64 {
+        (self.waiting.len() + self.held.len()) as u64
+    }
+}

@@ -1,0 +1,290 @@
+//! States on their way between members: bbolt files, made from one engine and read into another.
+//!
+//! ```text
+//! here:  flush ─▶ view of the engine ─▶ bbolt file, piece by piece ─▶ peer
+//! there: pieces ─▶ file ─▶ rows into an engine beside ours ─▶ raft wants it? ─▶ takes ours' place
+//! ```
+//!
+//! Memory stays flat whatever the size: pieces wait for the network on one side, and for the disk
+//! on the other.
+//!
+//! Invariants:
+//! - What raft is told of a state, its index, term and members, is what the state itself says.
+//! - Until raft's log says that the state was installed, and that is durable, ours is not touched.
+//!   A start that finds the log so far ahead takes up the state that lies beside.
+//! - One state comes at a time.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use bytes::Bytes;
+use crossbeam_channel::Sender;
+use tokio::sync::{mpsc, oneshot};
+
+use super::applier::Job;
+use super::driver::Input;
+use super::fatal;
+use super::transport::{Outgoing, Transport};
+use crate::bolt;
+use crate::error::Fault;
+use crate::limits;
+use crate::machine::Applied;
+use crate::mvcc::Reader;
+use crate::raft::{ConfState, Message, Snapshot, SnapshotMetadata};
+use crate::storage::disk::Disk;
+use crate::storage::engine::{Engine, Table, View, Write};
+use crate::storage::keys;
+use crate::storage::state::Place;
+
+/// Pieces that wait for the peer that takes them.
+const PIECES_WAITING_MAX: usize = 8;
+/// Bytes of rows in one commit of the engine.
+const COMMIT_BYTES: usize = 8 * 1024 * 1024;
+
+/// A state that was received, whole and durable, in an engine beside ours.
+#[derive(Debug)]
+pub(super) struct Staged {
+    pub generation: u64,
+    pub engine: Arc<dyn Engine>,
+    pub applied: Applied,
+    place: Place,
+}
+
+impl Staged {
+    /// Removes a state that nobody wants.
+    pub fn discard(self) -> Result<(), Fault> {
+        let Self { generation, engine, place, .. } = self;
+        tracing::info!(generation, "a received snapshot is not needed");
+        drop(engine);
+        place.remove(generation)
+    }
+}
+
+/// What it takes to send our state.
+#[derive(Clone)]
+pub(super) struct Sending {
+    pub reader: Reader,
+    pub applier: Sender<Job>,
+    pub driver: Sender<Input>,
+}
+
+impl Sending {
+    /// Sends our newest state to the member that `message` names, on a thread of its own.
+    pub fn begin(&self, message: Message, peers: Arc<dyn Transport>) {
+        let (to, sending) = (message.to, self.clone());
+        let begun =
+            thread::Builder::new().name("snapshot-send".into()).spawn(move || {
+                match sending.run(message, &*peers) {
+                    Ok(true) => {}
+                    Ok(false) => sending.failed(to),
+                    Err(fault) => fatal(&fault),
+                }
+            });
+        if let Err(error) = begun {
+            tracing::warn!(%error, "cannot send a snapshot");
+            self.failed(to);
+        }
+    }
+
+    fn failed(&self, to: u64) {
+        let _ = self.driver.send(Input::SnapshotSent { to, arrived: false });
+    }
+
+    /// Whether the peer's edge took the state, and will tell how it ended.
+    fn run(&self, mut message: Message, peers: &dyn Transport) -> Result<bool, Fault> {
+        let (reply, flushed) = oneshot::channel();
+        let _ = self.applier.send(Job::Flush(reply));
+        if flushed.blocking_recv().is_err() {
+            return Ok(false);
+        }
+        let started = Instant::now();
+        let view = self.reader.engine().view()?;
+        let metadata = metadata(&*view)?;
+        let (index, to) = (metadata.index, format!("{:x}", message.to));
+        message.snapshot = Some(Snapshot { data: Bytes::new(), metadata: Some(metadata) });
+        let mut writer = bolt::Writer::plan(view)?;
+        let bytes = writer.size_bytes();
+        let (pieces, chunks) = mpsc::channel(PIECES_WAITING_MAX);
+        peers.send_snapshot(message, Outgoing { bytes, chunks });
+        while let Some(piece) = writer.next_chunk()? {
+            if pieces.blocking_send(Ok(piece)).is_err() {
+                // The peer went away; its edge tells.
+                return Ok(true);
+            }
+        }
+        tracing::info!(to, index, bytes, took = ?started.elapsed(), "sent a snapshot");
+        Ok(true)
+    }
+}
+
+/// What a state says of itself.
+fn metadata(view: &dyn View) -> Result<SnapshotMetadata, Fault> {
+    let number = |key| match view.get(Table::Meta, key)? {
+        Some(value) => keys::decode_u64(Table::Meta, key, &value),
+        None => Ok(0),
+    };
+    let conf_state = match view.get(Table::Meta, keys::CONF_STATE)? {
+        Some(value) => super::records::conf_state(keys::ConfState::decode(&value)?),
+        None => ConfState::default(),
+    };
+    Ok(SnapshotMetadata {
+        conf_state: Some(conf_state),
+        index: number(keys::CONSISTENT_INDEX)?,
+        term: number(keys::TERM)?,
+    })
+}
+
+/// What it takes to receive a state.
+#[derive(Clone)]
+pub(super) struct Receiving {
+    pub place: Place,
+    /// Where the pieces are gathered.
+    pub file: PathBuf,
+    pub driver: Sender<Input>,
+    busy: Arc<AtomicBool>,
+}
+
+/// Why a state was not received; the sender is told, and tries again.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unreceived {
+    #[error("another snapshot is being received")]
+    Busy,
+    #[error("the snapshot did not arrive whole: {0}")]
+    Cut(io::Error),
+    #[error("the snapshot is not sound: {0}")]
+    Unsound(#[from] bolt::Error),
+    #[error("the snapshot says it is of index {found}, its message says {said}")]
+    Other { said: u64, found: u64 },
+    #[error("the disk has room for {free} bytes beyond its reserve; the snapshot needs more")]
+    Full { free: u64 },
+    #[error("cannot keep the snapshot: {0}")]
+    Fault(#[from] Fault),
+    #[error("the member stops")]
+    Stopped,
+}
+
+impl Receiving {
+    pub fn new(place: Place, file: PathBuf, driver: Sender<Input>) -> Self {
+        Self { place, file, driver, busy: Arc::default() }
+    }
+
+    /// Receives a state on a thread of its own, and offers it to raft; the answer comes when raft
+    /// has heard of it.
+    pub fn begin(
+        &self,
+        message: Message,
+        chunks: mpsc::Receiver<io::Result<Bytes>>,
+    ) -> oneshot::Receiver<Result<(), Unreceived>> {
+        let (reply, answer) = oneshot::channel();
+        if self.busy.swap(true, Ordering::AcqRel) {
+            let _ = reply.send(Err(Unreceived::Busy));
+            return answer;
+        }
+        let receiving = self.clone();
+        let run = move || {
+            let received = receiving.run(message, chunks);
+            receiving.busy.store(false, Ordering::Release);
+            let _ = reply.send(received);
+        };
+        if let Err(error) = thread::Builder::new().name("snapshot-receive".into()).spawn(run) {
+            tracing::warn!(%error, "cannot receive a snapshot");
+            self.busy.store(false, Ordering::Release);
+        }
+        answer
+    }
+
+    fn run(
+        &self,
+        message: Message,
+        chunks: mpsc::Receiver<io::Result<Bytes>>,
+    ) -> Result<(), Unreceived> {
+        let index = message.get_snapshot().get_metadata().index;
+        tracing::info!(from = format!("{:x}", message.from), index, "receiving a snapshot");
+        let gathered = self.gather(chunks);
+        let staged = gathered.and_then(|()| self.stage(index));
+        let _ = self.disk().remove(&self.file);
+        let staged = staged?;
+        let input = Input::Snapshot { message: Box::new(message), staged };
+        self.driver.send(input).map_err(|_| Unreceived::Stopped)
+    }
+
+    fn disk(&self) -> &dyn Disk {
+        &*self.place.disk
+    }
+
+    /// Writes the pieces into a file, up to the empty one that says it is whole.
+    fn gather(&self, mut chunks: mpsc::Receiver<io::Result<Bytes>>) -> Result<(), Unreceived> {
+        let io = |error| Unreceived::Fault(Fault::io("write", &self.file, error));
+        if self.disk().exists(&self.file) {
+            self.disk().remove(&self.file).map_err(io)?;
+        }
+        let file = self.disk().create(&self.file).map_err(io)?;
+        let mut at = 0;
+        loop {
+            let piece = chunks.blocking_recv().unwrap_or(Err(io::ErrorKind::UnexpectedEof.into()));
+            let piece = piece.map_err(Unreceived::Cut)?;
+            if piece.is_empty() {
+                return Ok(());
+            }
+            self.check_room(piece.len())?;
+            file.write_at(at, &piece).map_err(io)?;
+            at += piece.len() as u64;
+        }
+    }
+
+    /// Leaves the log room to grow.
+    fn check_room(&self, bytes: usize) -> Result<(), Unreceived> {
+        let free = self.place.free_bytes()?.saturating_sub(limits::DISK_RESERVE_BYTES);
+        if free < bytes as u64 { Err(Unreceived::Full { free }) } else { Ok(()) }
+    }
+
+    /// Reads the file into an engine beside ours.
+    fn stage(&self, index: u64) -> Result<Staged, Unreceived> {
+        let file = self.disk().open(&self.file);
+        let file = file.map_err(|error| Fault::io("open", &self.file, error))?;
+        let (generation, engine) = self.place.create_next()?;
+        match self.fill(&file, &*engine, index) {
+            Ok(applied) => Ok(Staged { generation, engine, applied, place: self.place.clone() }),
+            Err(error) => {
+                drop(engine);
+                self.place.remove(generation)?;
+                Err(error)
+            }
+        }
+    }
+
+    fn fill(
+        &self,
+        file: &dyn bolt::ReadAt,
+        engine: &dyn Engine,
+        index: u64,
+    ) -> Result<Applied, Unreceived> {
+        let reader = bolt::Reader::open(file)?;
+        let (mut writes, mut bytes) = (Vec::new(), 0);
+        let mut rows = reader.table_rows();
+        for row in &mut rows {
+            let bolt::Row { table, key, value } = row?;
+            bytes += key.len() + value.len();
+            // Rows are slices of whole pages, which would stay in memory until the commit.
+            let (key, value) = (Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value));
+            writes.push(Write::Put { table, key, value });
+            if bytes >= COMMIT_BYTES {
+                self.check_room(bytes)?;
+                engine.commit(&writes)?;
+                writes.clear();
+                bytes = 0;
+            }
+        }
+        rows.finish()?;
+        engine.commit(&writes)?;
+        let found = metadata(&*engine.view()?)?;
+        if found.index != index {
+            return Err(Unreceived::Other { said: index, found: found.index });
+        }
+        Ok(Applied { index: found.index, term: found.term })
+    }
+}

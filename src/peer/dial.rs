@@ -1,0 +1,162 @@
+//! Requests to other members.
+
+use std::error::Error;
+use std::io::{self, ErrorKind::TimedOut};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, header};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::codec::BadStream;
+use super::headers::Unwelcome;
+use super::patience::Patient;
+use crate::limits;
+
+/// The longest text of a refusal that is read.
+const REFUSAL_BYTES_MAX: usize = 64 * 1024;
+
+/// Why nothing comes of a request to another member.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Trouble {
+    #[error("no address that can be dialed: {0:?}")]
+    Address(Vec<String>),
+    #[error("not done within {} s", .0.as_secs_f32())]
+    Slow(Duration),
+    #[error("the stream ended")]
+    End,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+    #[error(transparent)]
+    Request(#[from] http::Error),
+    #[error(transparent)]
+    Unwelcome(#[from] Unwelcome),
+    #[error(transparent)]
+    Stream(#[from] BadStream),
+}
+
+impl Trouble {
+    /// Whether the other side closed the connection, or the stream. Silence is another matter.
+    pub fn is_close(&self) -> bool {
+        match self {
+            Trouble::End => true,
+            Trouble::Http(error) => !error.is_timeout() && io_kind(error) != Some(TimedOut),
+            Trouble::Io(error) => error.kind() != TimedOut,
+            Trouble::Address(_)
+            | Trouble::Slow(_)
+            | Trouble::Request(_)
+            | Trouble::Unwelcome(_)
+            | Trouble::Stream(_) => false,
+        }
+    }
+
+    /// Whether nobody listens at the other side, and its kernel says so.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Trouble::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused)
+    }
+}
+
+/// What the operating system said, if it did.
+fn io_kind(error: &dyn Error) -> Option<io::ErrorKind> {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return Some(error.kind());
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// What requests carry.
+pub(super) type Load = UnsyncBoxBody<Bytes, io::Error>;
+
+/// A request's body of known bytes.
+pub(super) fn whole(bytes: Bytes) -> Load {
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A connection that takes one request after another.
+pub(super) struct Connection {
+    authority: String,
+    requests: SendRequest<Load>,
+}
+
+impl Connection {
+    /// Connects to the member at a URL, whose other side may let writes wait so long. Only plain
+    /// text so far.
+    pub async fn open(url: &str, patience: Duration) -> Result<Self, Trouble> {
+        let authority = url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
+        let authority = authority.ok_or_else(|| Trouble::Address(vec![url.to_owned()]))?;
+        let opened = async {
+            let stream = TcpStream::connect(authority).await?;
+            stream.set_nodelay(true)?;
+            let (requests, connection) =
+                http1::handshake(TokioIo::new(Patient::new(stream, patience))).await?;
+            // It ends with the last of the request and its answer; errors come out there.
+            tokio::spawn(connection);
+            Ok(Self { authority: authority.to_owned(), requests })
+        };
+        in_time(limits::PEER_DIAL_TIMEOUT, opened).await
+    }
+
+    /// Whether another request can be sent.
+    pub fn is_open(&self) -> bool {
+        !self.requests.is_closed()
+    }
+
+    /// Sends a request and waits for the head of the answer, not for long.
+    pub async fn ask(
+        &mut self,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+        body: Load,
+    ) -> Result<Response<Incoming>, Trouble> {
+        let asked = self.ask_patiently(method, path, headers, body);
+        in_time(limits::PEER_IO_TIMEOUT, asked).await
+    }
+
+    /// Sends a request and waits for the head of the answer.
+    pub async fn ask_patiently(
+        &mut self,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+        body: Load,
+    ) -> Result<Response<Incoming>, Trouble> {
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.uri_mut() = path.parse().map_err(http::Error::from)?;
+        *request.headers_mut() = headers;
+        let host = header::HeaderValue::from_str(&self.authority).map_err(http::Error::from)?;
+        request.headers_mut().insert(header::HOST, host);
+        self.requests.ready().await?;
+        Ok(self.requests.send_request(request).await?)
+    }
+}
+
+/// The text of a refusal.
+pub(super) async fn text(body: Incoming) -> String {
+    let read = Limited::new(body, REFUSAL_BYTES_MAX).collect();
+    match timeout(limits::PEER_IO_TIMEOUT, read).await {
+        Ok(Ok(body)) => String::from_utf8_lossy(&body.to_bytes()).into_owned(),
+        Ok(Err(_)) | Err(_) => String::new(),
+    }
+}
+
+/// A future's outcome, or that it took too long.
+pub(super) async fn in_time<T>(
+    time: Duration,
+    future: impl Future<Output = Result<T, Trouble>>,
+) -> Result<T, Trouble> {
+    timeout(time, future).await.unwrap_or(Err(Trouble::Slow(time)))
+}

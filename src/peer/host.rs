@@ -1,0 +1,60 @@
+//! The node as the host of its transport.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::Host;
+use super::headers::Membership;
+use crate::members::Member;
+use crate::node::{BoxFuture, Handle, Overrun};
+use crate::raft::Message;
+
+impl Host for Handle {
+    fn receive(&self, message: Message) -> Result<(), Overrun> {
+        Handle::receive(self, message)
+    }
+
+    fn unreachable(&self, id: u64) {
+        Handle::unreachable(self, id);
+    }
+
+    fn snapshot_sent(&self, id: u64, arrived: bool) {
+        Handle::snapshot_sent(self, id, arrived);
+    }
+
+    fn receive_snapshot(
+        &self,
+        message: Message,
+        chunks: mpsc::Receiver<io::Result<Bytes>>,
+    ) -> BoxFuture<'static, Result<(), String>> {
+        Box::pin(Handle::receive_snapshot(self, message, chunks))
+    }
+
+    fn disconnected(&self, id: u64) {
+        Handle::disconnected(self, id);
+    }
+
+    fn removed(&self) {
+        self.removed_by_peer();
+    }
+
+    fn membership(&self, id: u64) -> Membership {
+        let members = Handle::members(self);
+        match members.get(id) {
+            Some(_) => Membership::Member,
+            None if members.is_removed(id) => Membership::Removed,
+            None => Membership::Unknown,
+        }
+    }
+
+    fn members(&self) -> Vec<Member> {
+        Handle::members(self).iter().cloned().collect()
+    }
+
+    fn cluster_version(&self) -> Option<String> {
+        Handle::cluster_version(self).map(Arc::unwrap_or_clone)
+    }
+}
