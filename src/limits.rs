@@ -16,6 +16,13 @@ pub const PROPOSAL_BATCH_MAX: usize = 1024;
 pub const PROPOSAL_BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Inputs that wait for the driver; when it is full, clients are told `too many requests`.
 pub const DRIVER_INBOX_MAX: usize = 8192;
+/// Messages of other members waiting for the driver; more are dropped, and raft repeats them.
+pub const PEER_INBOX_MAX: usize = 8192;
+/// Bytes of entries kept in memory and in the log for followers that lag; who needs more is sent a
+/// snapshot.
+pub const CATCHUP_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// The same for followers that are heard and catching up.
+pub const FOLLOWING_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Proposals held back while there is no leader; more are refused.
 pub const PROPOSALS_HELD_MAX: usize = 8192;
 /// Bytes of proposals held back while there is no leader; more are refused.

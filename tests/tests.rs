@@ -1,5 +1,6 @@
 //! Integration tests, one binary.
 //!
+//! - `checker`: the judge of recorded histories.
 //! - `listener`: TLS, and who is let in, on the client listener.
 //! - `process`: the binary as a process, its exit codes, signals and log.
 //! - `snapshots`: the tools on a snapshot or a directory, and members that start on what they made.
@@ -8,6 +9,7 @@
 //! - `scripts`: one test per folder of `tests/scripts/`, goldens recorded from a real etcd; the
 //!   language and the way to record are explained in [`support`].
 
+mod checker;
 mod listener;
 mod process;
 mod settings;

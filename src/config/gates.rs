@@ -41,7 +41,7 @@ const CHECKPOINTS: &str = "the time leases have left is always checkpointed, and
 pub static GATES: [Gate; 11] = [
     gate("AllAlpha", false, Effect::Refused("name the gates you need one by one")),
     gate("AllBeta", true, Effect::None("the beta gates change nothing that kvorum does")),
-    gate("CompactHashCheck", false, Effect::None(ALONE)),
+    gate("CompactHashCheck", false, Effect::None("members are always compared")),
     gate("FastLeaseKeepAlive", true, Effect::None("renewals never wait for a disk here")),
     gate("InitialCorruptCheck", false, Effect::None(ALONE)),
     gate("LeaseCheckpoint", false, Effect::None(CHECKPOINTS)),

@@ -135,6 +135,10 @@ pub struct Config {
     pub strict_reconfig_check: bool,
     pub pre_vote: bool,
     pub max_learners: usize,
+    /// How often the leader compares the hashes that compactions left; `None` is never.
+    pub compact_hash_check_time: Option<Duration>,
+    /// How often the leader compares all rows of all members; `None` is never.
+    pub corrupt_check_time: Option<Duration>,
     /// Bytes of live rows before NOSPACE; 0 is etcd's default of 2 GiB, negative is no limit.
     pub quota_backend_bytes: i64,
     pub max_txn_ops: usize,
@@ -208,6 +212,8 @@ impl Default for Config {
             strict_reconfig_check: true,
             pre_vote: true,
             max_learners: 1,
+            compact_hash_check_time: Some(Duration::from_secs(60)),
+            corrupt_check_time: None,
             quota_backend_bytes: 0,
             max_txn_ops: limits::TXN_OPS_MAX,
             max_request_bytes: limits::REQUEST_BYTES_MAX,

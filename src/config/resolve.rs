@@ -124,9 +124,14 @@ fn raft(values: &Values, config: &mut Config) -> Result<(), Refusal> {
     config.strict_reconfig_check = values.bool("strict-reconfig-check");
     config.pre_vote = values.bool("pre-vote");
     config.max_learners = natural(values, "max-learners")?;
-    if values.nanos("compact-hash-check-time") <= 0 {
+    let hash_check = values.nanos("compact-hash-check-time");
+    if hash_check <= 0 {
         return Err(Refusal::ZeroHashCheck);
     }
+    config.compact_hash_check_time = Some(Duration::from_nanos(hash_check.unsigned_abs()));
+    let corrupt_check = u64::try_from(values.nanos("corrupt-check-time")).unwrap_or(0);
+    config.corrupt_check_time =
+        Some(Duration::from_nanos(corrupt_check)).filter(|interval| !interval.is_zero());
     Ok(())
 }
 

@@ -37,7 +37,7 @@ pub enum JoinError {
         name: String,
         theirs: String,
         ours: String,
-        why: Difference,
+        why: Box<Difference>,
     },
     #[error(
         "member {id:x} of cluster {cluster_id:x} was started before, as {was:?}, and its data \
@@ -132,6 +132,7 @@ fn find(
         return Err(JoinError::NotAdded { cluster_id, name, urls });
     };
     let why = difference(own, &me.peer_urls, resolve).expect("an equal one was looked for");
+    let why = Box::new(why);
     let (id, theirs) = (me.id, me.peer_urls.join(","));
     Err(JoinError::OtherUrls { cluster_id, id, name, theirs, ours: urls, why })
 }

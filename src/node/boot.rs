@@ -336,5 +336,6 @@ pub(super) fn core(
         seed: rand::random(),
         election_tick: (config.election_timeout.as_millis() / heartbeat_ms) as usize,
         heartbeat_tick: 1,
+        no_pre_vote: !config.pre_vote,
     })
 }

@@ -33,6 +33,7 @@ use super::haste::Haste;
 use super::log::Log;
 use super::progress::Progress;
 use super::proposals::{Answer, Claim, Proposal, Proposals};
+use super::queues::Queues;
 use super::reads::{Reader, Reads};
 use super::snapshots::{self, Staged};
 use super::transport::Transport;
@@ -43,7 +44,7 @@ use crate::limits;
 use crate::machine::Applied;
 use crate::metrics::Metrics;
 use crate::raft::conf::Change;
-use crate::raft::{ConfState, Core, Entry, Message, MessageType, Refusal, Work};
+use crate::raft::{ConfState, Core, Entry, Flow, Message, MessageType, Refusal, Work};
 use crate::storage::wal::Spare;
 
 mod offers;
@@ -112,6 +113,7 @@ pub(super) struct Parts {
     pub tick: Duration,
     pub catchup_entries: u64,
     pub inbox: Receiver<Input>,
+    pub queues: Queues,
     pub log: Log,
     pub applier: Sender<applier::Job>,
     pub peers: Arc<dyn Transport>,
@@ -134,6 +136,7 @@ pub(super) fn start(parts: Parts) -> thread::JoinHandle<()> {
                 proposals: Proposals::default(),
                 reads: Reads::default(),
                 held_messages: Vec::new(),
+                held_questions: Vec::new(),
                 haste: Haste::default(),
                 sending: BTreeMap::new(),
                 staged: None,
@@ -154,6 +157,8 @@ struct Driver {
     reads: Reads,
     /// Proposals of peers that came while leadership moves, to be handed on.
     held_messages: Vec<Message>,
+    /// Questions of peers' readers that came before this leader's first commit.
+    held_questions: Vec<Message>,
     haste: Haste,
     /// Peers that are being sent a state, and from where on they will need entries.
     sending: BTreeMap<u64, u64>,
@@ -171,6 +176,7 @@ impl Driver {
     fn run(mut self) -> Result<(), Fault> {
         self.await_applied();
         self.stand_alone();
+        self.settle_in();
         self.turn()?;
         let mut next_tick = Instant::now() + self.parts.tick;
         let mut proposals = Vec::new();
@@ -181,6 +187,7 @@ impl Driver {
                     let mut bytes = 0;
                     let mut next = Some(input);
                     while let Some(input) = next {
+                        self.parts.queues.taken(&input);
                         if let Input::Propose(proposal) = input {
                             bytes += proposal.payload.len();
                             proposals.push(proposal);
@@ -226,10 +233,21 @@ impl Driver {
         self.parts.log.tidy()
     }
 
-    /// How many entries the state machine no longer needs are kept for followers that lag. One
-    /// stays in any case: recovery takes the term of the log's beginning from it.
-    fn entries_to_keep(&self) -> u64 {
-        if self.is_alone() { 1 } else { self.parts.catchup_entries.max(1) }
+    /// Up to where the log may go: entries behind what the engine has are kept for followers that
+    /// lag, but only so many, and so many bytes; more for one that is just catching up. One stays
+    /// in any case: recovery takes the term of the log's beginning from it.
+    fn droppable(&self, applied: u64) -> u64 {
+        let core = &self.parts.core;
+        let within = |oldest, bytes| core.first_within(oldest, applied, bytes);
+        let entries = if self.is_alone() { 1 } else { self.parts.catchup_entries.max(1) };
+        let mut oldest = within(applied.saturating_sub(entries), limits::CATCHUP_BYTES_MAX);
+        let progress = core.progress();
+        let following = progress.iter().filter(|one| one.is_active && one.flow != Flow::Snapshot);
+        if let Some(slowest) = following.map(|one| one.matched).min() {
+            oldest = oldest.min(within(slowest, limits::FOLLOWING_BYTES_MAX));
+        }
+        let needed = self.sending.values().copied().chain([applied.saturating_sub(1)]);
+        needed.fold(oldest, u64::min)
     }
 
     fn is_alone(&self) -> bool {
@@ -300,10 +318,10 @@ impl Driver {
         if self.installing.is_some() {
             return Ok(());
         }
-        let mut keep = applied.index.saturating_sub(self.entries_to_keep());
-        if let Some(needed) = self.sending.values().min() {
-            keep = keep.min(*needed);
+        if applied.index == 0 {
+            return Ok(());
         }
+        let keep = self.droppable(applied.index);
         self.parts.core.compact(keep);
         self.parts.log.release(applied, keep)
     }
@@ -311,7 +329,8 @@ impl Driver {
     /// Hears a peer. What it says is checked by the core and changes nothing if it is refused.
     fn step(&mut self, message: Message) -> Result<(), Fault> {
         let proposal = message.msg_type() == MessageType::MsgPropose;
-        let kept = proposal.then(|| message.clone());
+        let question = message.msg_type() == MessageType::MsgReadIndex;
+        let kept = (proposal || question).then(|| message.clone());
         let (from, kind) = (format!("{:x}", message.from), message.msg_type());
         match self.parts.core.step(message) {
             Ok(()) => {}
@@ -321,6 +340,11 @@ impl Driver {
             Err(Refusal::Transferring { .. } | Refusal::NotLeader { .. }) if proposal => {
                 self.held_messages.extend(kept.filter(|message| !message.reject));
                 self.held_messages.truncate(limits::PROPOSALS_HELD_MAX);
+            }
+            Err(Refusal::TermUncommitted) => {
+                // A reader's question, which can be put as soon as this leader has committed.
+                self.held_questions.extend(kept);
+                self.held_questions.truncate(limits::PROPOSALS_HELD_MAX);
             }
             Err(refusal) => {
                 tracing::debug!(from, ?kind, %refusal, "a message is refused");
@@ -436,6 +460,9 @@ impl Driver {
             if self.leads() {
                 // Readers that came before this leader's first commit may ask now.
                 self.ask();
+                for question in std::mem::take(&mut self.held_questions) {
+                    let _ = self.parts.core.step(question);
+                }
             }
         }
         Ok(())

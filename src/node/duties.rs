@@ -102,7 +102,7 @@ impl Duties {
             return;
         }
         if standing.term != self.term {
-            if !self.take_up() {
+            if !self.take_up(standing.term) {
                 return;
             }
             self.term = standing.term;
@@ -140,7 +140,7 @@ impl Duties {
     }
 
     /// What a new leader does once; whether all of it was done.
-    fn take_up(&self) -> bool {
+    fn take_up(&self, term: u64) -> bool {
         let node = &self.parts.node;
         // Every entry of earlier terms is applied after that, so the books are complete.
         if let Err(error) = self.runtime.block_on(node.read_barrier()) {
@@ -151,7 +151,11 @@ impl Duties {
             (self.parts.lease_extension.as_millis() as u64, node.clone());
         let promoted = node.ask(move |machine| {
             let now = promoting.clock().now_ms();
-            promoting.deadlines().lock().promote(now, extension_ms, machine.leases().leases());
+            let mut deadlines = promoting.deadlines().lock();
+            // Whoever takes leadership away notes that first, and demotes under this lock.
+            if promoting.progress().term == term && promoting.leads() {
+                deadlines.promote(now, extension_ms, machine.leases().leases());
+            }
             machine.cluster_version().is_some()
         });
         match promoted {
@@ -172,8 +176,10 @@ impl Duties {
             .into_iter()
             .map(|id| (id, self.parts.node.submit(Command::LeaseRevoke(LeaseRevokeRequest { id }))))
             .collect();
+        let give_up = Instant::now() + self.parts.node.limits().request_timeout;
         for (id, answer) in revokes {
-            match self.runtime.block_on(answer.wait(self.parts.node.limits().request_timeout)) {
+            let patience = give_up.saturating_duration_since(Instant::now());
+            match self.runtime.block_on(answer.wait(patience)) {
                 Ok(_) => self.parts.node.metrics().leases_expired.inc(),
                 // Somebody else revoked it.
                 Err(Error::LeaseNotFound) => {}

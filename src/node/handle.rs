@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Sender, TrySendError};
+use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 use prost::Message as _;
 use tokio::sync::{oneshot, watch};
@@ -16,6 +16,7 @@ use super::ids::Ids;
 use super::membership::Membership;
 use super::progress::{Progress, Standing};
 use super::proposals::Proposal;
+use super::queues::{Queues, Untaken};
 use super::snapshots::Receiving;
 use super::{Clock, fatal, watches};
 use crate::error::{Error, Failure};
@@ -85,6 +86,7 @@ pub(super) struct Shared {
     pub deadlines: Arc<Mutex<Deadlines>>,
     pub metrics: Arc<Metrics>,
     pub driver: Sender<Input>,
+    pub queues: Queues,
     pub applier: Sender<Job>,
     pub checkpointer: Sender<checkpointer::Job>,
     pub watches: Sender<watches::Input>,
@@ -240,10 +242,7 @@ impl Handle {
     }
 
     pub(super) fn tell_driver(&self, input: Input) -> Result<(), Error> {
-        self.shared.driver.try_send(input).map_err(|error| match error {
-            TrySendError::Full(_) => Error::RequestTooManyRequests,
-            TrySendError::Disconnected(_) => Error::Stopped,
-        })
+        Ok(self.shared.queues.offer(&self.shared.driver, input)?)
     }
 
     /// Whether this member leads, as far as it knows.
@@ -281,12 +280,13 @@ impl Handle {
             return Err((Error::RequestTooLarge, reply));
         }
         let proposal = Proposal { payload: payload.into(), request, reply };
-        self.shared.driver.try_send(Input::Propose(proposal)).map_err(|error| {
-            let (input, error) = match error {
-                TrySendError::Full(input) => (input, Error::RequestTooManyRequests),
-                TrySendError::Disconnected(input) => (input, Error::Stopped),
+        let offered = self.shared.queues.offer(&self.shared.driver, Input::Propose(proposal));
+        offered.map_err(|untaken| {
+            let (input, error) = match untaken {
+                Untaken::Full(input) => (input, Error::RequestTooManyRequests),
+                Untaken::Stopped(input) => (input, Error::Stopped),
             };
-            match input {
+            match *input {
                 Input::Propose(proposal) => (error, proposal.reply),
                 _ => unreachable!("a proposal was sent"),
             }

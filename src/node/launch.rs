@@ -15,10 +15,12 @@ use super::log::Log;
 use super::log_writer::LogWriter;
 use super::membership::Membership;
 use super::progress::Progress;
+use super::queues::Queues;
 use super::snapshots::{Receiving, Sending};
 use super::transport::Transport;
 use super::{
-    Clock, Node, Stop, applier, checkpointer, compaction, driver, duties, images, watches,
+    Clock, Node, Stop, applier, checkpointer, compaction, corruption, driver, duties, images,
+    watches,
 };
 use crate::config::Config;
 use crate::lease::Deadlines;
@@ -42,7 +44,7 @@ struct Wires {
 impl Wires {
     fn new() -> Self {
         Self {
-            driver: crossbeam_channel::bounded(limits::DRIVER_INBOX_MAX),
+            driver: crossbeam_channel::unbounded(),
             applier: crossbeam_channel::unbounded(),
             checkpointer: crossbeam_channel::unbounded(),
             watches: crossbeam_channel::unbounded(),
@@ -101,8 +103,15 @@ pub(super) fn launch(
     let log = Log::new(log, wires.driver.0.clone());
     let mut threads = state_threads(&handle, &wires, config, (machine, images), (core, log, peers));
     threads.push(checkpointer);
+    let (corruption, stopped) = crossbeam_channel::bounded(0);
+    let intervals = corruption::Intervals {
+        compactions: config.compact_hash_check_time,
+        rows: config.corrupt_check_time,
+    };
+    threads.extend(corruption::start(handle.clone(), intervals, stopped));
     let stop = Stop {
         duties: wires.duties.0,
+        corruption,
         applier: wires.applier.0,
         checkpointer: wires.checkpointer.0,
         driver: wires.driver.0,
@@ -141,6 +150,7 @@ fn handle(
         deadlines: Arc::new(Mutex::new(Deadlines::default())),
         metrics: Arc::new(Metrics::new(config.metrics_extensive)),
         driver: wires.driver.0.clone(),
+        queues: Queues::default(),
         applier: wires.applier.0.clone(),
         checkpointer: wires.checkpointer.0.clone(),
         watches: wires.watches.0.clone(),
@@ -214,6 +224,7 @@ fn driver(
         tick: config.heartbeat_interval,
         catchup_entries: config.snapshot_catchup_entries,
         inbox: wires.driver.1.clone(),
+        queues: shared.queues.clone(),
         log,
         peers,
         snapshots: Sending {

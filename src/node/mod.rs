@@ -11,7 +11,8 @@
 //! | checkpointer | the right to commit to the engine | applied rows |
 //! | index-image, log-reserve, snapshot-send, snapshot-receive | nothing; they come and go | the disk, a peer |
 //! | watch, watch-history | the watch hub; nothing | changes and requests; catch-up jobs |
-//! | duties | nothing | time |
+//! | duties | nothing | time, a change of leadership |
+//! | corruption-watch | nothing | time |
 //!
 //! Everybody else holds a [`Handle`].
 
@@ -20,6 +21,7 @@ mod boot;
 mod checkpointer;
 mod clock;
 mod compaction;
+mod corruption;
 mod driver;
 mod duties;
 mod handle;
@@ -33,6 +35,7 @@ mod membership;
 mod peers;
 mod progress;
 mod proposals;
+mod queues;
 mod reads;
 mod records;
 mod snapshots;
@@ -63,6 +66,7 @@ pub struct Node {
 /// Everything it takes to stop the threads, in order.
 struct Stop {
     duties: Sender<()>,
+    corruption: Sender<()>,
     applier: Sender<applier::Job>,
     checkpointer: Sender<checkpointer::Job>,
     driver: Sender<driver::Input>,
@@ -92,9 +96,10 @@ impl Node {
 
     /// Stops the threads after a last checkpoint, and lets the directory go.
     pub fn stop(self) {
-        let Stop { duties, applier, checkpointer, driver, watches, threads, lock } = self.stop;
+        let Stop { duties, corruption, applier, checkpointer, driver, watches, threads, lock } =
+            self.stop;
         self.handle.shared.progress.stopping.store(true, Ordering::Release);
-        drop(duties);
+        drop((duties, corruption));
         // The applier's last checkpoint needs the checkpointer and tells the driver.
         let _ = applier.send(applier::Job::Stop);
         let mut rest = Vec::new();

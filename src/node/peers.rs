@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Handle;
 use super::driver::Input;
-use super::transport::Overrun;
+use super::transport::{Overrun, Transport};
 use crate::error::Error;
 use crate::raft::{Flow, Message, Progress};
 
@@ -26,29 +26,23 @@ const TRANSFER_POLL: Duration = Duration::from_millis(5);
 impl Handle {
     /// Hears a message of another member, which is who it says.
     pub fn receive(&self, message: Message) -> Result<(), Overrun> {
-        let input = Input::Message(Box::new(message));
-        self.shared.driver.try_send(input).map_err(|_| Overrun)
+        self.tell_driver(Input::Message(Box::new(message))).map_err(|_| Overrun)
     }
 
     /// Notes that messages to a member were lost.
     pub fn unreachable(&self, id: u64) {
         // Without room there are other worries; raft finds out by itself, later.
-        let _ = self.shared.driver.try_send(Input::Unreachable(id));
+        let _ = self.tell_driver(Input::Unreachable(id));
     }
 
     /// Notes that a member's connections were closed from its end, and nobody listens there.
     pub fn disconnected(&self, id: u64) {
-        let _ = self.shared.driver.try_send(Input::Disconnected(id));
+        let _ = self.tell_driver(Input::Disconnected(id));
     }
 
-    /// Notes how sending a state ended. Without this the member would be sent nothing any more, so
-    /// it waits for room, on a thread of its own.
+    /// Notes how sending a state ended. Without this the member would be sent nothing any more.
     pub fn snapshot_sent(&self, to: u64, arrived: bool) {
-        let driver = self.shared.driver.clone();
-        let tell = move || drop(driver.send(Input::SnapshotSent { to, arrived }));
-        if let Err(error) = std::thread::Builder::new().name("snapshot-end".into()).spawn(tell) {
-            tracing::error!(%error, "cannot say how sending a snapshot ended");
-        }
+        let _ = self.tell_driver(Input::SnapshotSent { to, arrived });
     }
 
     /// Receives a state: the message that names it, and the pieces of the file. The answer comes
@@ -158,5 +152,10 @@ impl Handle {
     /// The version the cluster agreed on, if it has.
     pub fn cluster_version(&self) -> Option<Arc<String>> {
         self.shared.membership.cluster_version()
+    }
+
+    /// What talks to the others.
+    pub fn transport(&self) -> &dyn Transport {
+        self.shared.membership.peers()
     }
 }

@@ -110,7 +110,7 @@ impl Core {
             max_size_per_msg: APPEND_BYTES_MAX,
             max_inflight_msgs: APPENDS_IN_FLIGHT_MAX,
             check_quorum: true,
-            pre_vote: true,
+            pre_vote: !boot.no_pre_vote,
             max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
             max_committed_size_per_ready: COMMITTED_BYTES_MAX,
             ..Config::default()
@@ -390,6 +390,12 @@ impl Core {
         self.removed = removed || (self.removed && !conf::contains(&next, id));
         self.settle();
         Ok(ConfApplied { conf_state: next, removed })
+    }
+
+    /// The index, between `oldest` and `newest`, after which the entries up to `newest` come to at
+    /// most so many bytes.
+    pub fn first_within(&self, oldest: u64, newest: u64, bytes_max: u64) -> u64 {
+        self.node.store().first_within(oldest, newest, bytes_max)
     }
 
     /// Drops entries that no follower needs any more, up to an applied index.

@@ -96,6 +96,19 @@ impl Log {
         self.boundary = boundary;
     }
 
+    /// The index, between `oldest` and `newest`, after which the entries up to `newest` come to at
+    /// most `bytes_max`.
+    pub fn first_within(&self, oldest: u64, newest: u64, bytes_max: u64) -> u64 {
+        let place = |index: u64| index.saturating_sub(self.boundary.index) as usize;
+        let (from, to) = (place(oldest), place(newest).min(self.entries.len()));
+        let mut bytes = 0;
+        let fit = self.entries.range(from.min(to)..to).rev().take_while(|entry| {
+            bytes += entry.data.len() as u64;
+            bytes <= bytes_max
+        });
+        newest.saturating_sub(fit.count() as u64).max(oldest)
+    }
+
     /// Drops the entries up to `index`.
     pub fn compact(&mut self, index: u64) {
         if index <= self.boundary.index {

@@ -1,21 +1,18 @@
 //! One connection: HTTP/1.1 or HTTP/2, gRPC or plain, until it ends or the server stops.
 
 use std::convert::Infallible;
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Response;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use prometheus::IntCounter;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tonic::body::Body;
 
+use super::wire::Wire;
 use crate::api::Router;
 use crate::config::Config;
 use crate::http::{self as plain, Rules, Surface};
@@ -74,7 +71,7 @@ where
     let counters = surface
         .has_grpc()
         .then(|| (metrics.client_received_bytes.clone(), metrics.client_sent_bytes.clone()));
-    let counted = Counted { stream, counters };
+    let wire = Wire::new(stream, counters);
     let parts = Arc::new((router, node, settings.rules));
     let service = service_fn(move |request| {
         let parts = parts.clone();
@@ -87,7 +84,7 @@ where
             Ok::<_, Infallible>(response.map(Body::new))
         }
     });
-    let connection = builder.serve_connection(TokioIo::new(counted), service);
+    let connection = builder.serve_connection(TokioIo::new(wire), service);
     tokio::pin!(connection);
     tokio::select! {
         served = connection.as_mut() => return served,
@@ -95,68 +92,4 @@ where
     }
     connection.as_mut().graceful_shutdown();
     connection.await
-}
-
-/// A stream that counts its bytes.
-struct Counted<S> {
-    stream: S,
-    /// Received, sent.
-    counters: Option<(IntCounter, IntCounter)>,
-}
-
-impl<S> Counted<S> {
-    fn sent(&self, polled: &Poll<io::Result<usize>>) {
-        if let (Poll::Ready(Ok(count)), Some((_, sent))) = (polled, &self.counters) {
-            sent.inc_by(*count as u64);
-        }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if let Some((received, _)) = &self.counters {
-            received.inc_by((buffer.filled().len() - before) as u64);
-        }
-        polled
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.sent(&polled);
-        polled
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.sent(&polled);
-        polled
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
 }

@@ -17,6 +17,7 @@ mod door;
 mod listener;
 mod refusals;
 mod seats;
+mod wire;
 mod worker;
 
 use std::net::SocketAddr;

@@ -7,6 +7,7 @@
 #   SERVER_BIN=…/etcd tests/interop/run.sh    the suites prove themselves on etcd
 #
 # The seed of every random test is printed; SEED= replays it. README.md lists what else can be set.
+# Clusters come last and alone: how fast they recover is measured.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 
@@ -34,10 +35,26 @@ suite() {
         | grep --line-buffered -v -E '^=== (RUN|PAUSE|CONT|NAME)' || return 1
 }
 
+# Histories of clusters are judged by tests/checker, which lives in cargo's test binary.
+checker() {
+    case ",${NOT_BUILT:-}," in *,cluster,*) return 0 ;; esac
+    [ -z "${CHECKER_BIN:-}" ] || return 0
+    CHECKER_BIN=$(cd ../.. && cargo test --no-run --test tests 2>&1 \
+        | sed -n 's/^ *Executable .*(\(.*\))$/\1/p')
+    CHECKER_BIN=$(realpath "../../$CHECKER_BIN")
+    export CHECKER_BIN
+}
+
 echo "under test: $SERVER_BIN${ENGINE:+ on $ENGINE}"
 [ $# -gt 0 ] || set -- ./...
 status=0
-suite "$@" || status=1
+if [ "$*" = ./... ]; then
+    suite $(go list ./... | grep -v '/cluster$') || status=1
+    checker && suite ./cluster || status=1
+else
+    case "$*" in *cluster*) checker ;; esac
+    suite "$@" || status=1
+fi
 if [ "${LONG:-}" = 1 ] && [ -z "${ENGINE:-}" ] && [ "$(basename "$SERVER_BIN")" != etcd ] \
     && [ "$*" = ./... ]; then
     echo "under test: $SERVER_BIN on sled"

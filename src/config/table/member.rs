@@ -47,7 +47,7 @@ pub static MEMBER: [Flag; 31] = [
         Urls,
         "http://localhost:2380",
         "Where other members reach this one.",
-        Peers,
+        Built,
     ),
     flag(
         "listen-client-urls",
@@ -167,15 +167,15 @@ pub static FEATURES: [Flag; 10] = [
         "corrupt-check-time",
         Duration,
         "0s",
-        "How often members compare their data.",
-        Later("a cluster of one has nobody to compare with; leave it out"),
+        "How often the leader compares all rows of all members; 0 is never.",
+        Built,
     ),
     flag(
         "compact-hash-check-time",
         Duration,
         "1m",
         "How often the leader compares hashes of compactions.",
-        Peers,
+        Built,
     ),
     flag(
         "compaction-batch-limit",
@@ -207,7 +207,7 @@ pub static FEATURES: [Flag; 10] = [
         "Defragment at the start if that frees so much.",
         Idle("kvorum reuses free space; `etcdctl defrag` returns it to the disk"),
     ),
-    flag("max-learners", Signed, "1", "Learners allowed in the cluster.", Peers),
+    flag("max-learners", Signed, "1", "Learners allowed in the cluster.", Built),
     flag(
         "downgrade-check-time",
         Duration,

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -41,6 +42,10 @@ type Options struct {
 	StartTimeout time.Duration
 	// PeerURL and ClientURL override free ports.
 	PeerURL, ClientURL string
+	// Joins says that the member joins a cluster that exists.
+	Joins bool
+	// Through is a command that runs the program, as "ip netns exec NAME" does.
+	Through []string
 }
 
 // Server is one member process. It can be stopped, killed and started again on the same data.
@@ -118,15 +123,19 @@ func (s *Server) Spawn() error {
 	s.runs++
 	fmt.Fprintf(log, "---- start %d\n", s.runs)
 	o := s.Options
-	args := []string{
-		"--name=" + o.Name, "--data-dir=" + o.DataDir,
-		"--listen-client-urls=" + o.ClientURL, "--advertise-client-urls=" + o.ClientURL,
-		"--listen-peer-urls=" + o.PeerURL, "--initial-advertise-peer-urls=" + o.PeerURL,
-		"--initial-cluster=" + o.InitialCluster, "--initial-cluster-state=new",
-		"--logger=zap", "--log-outputs=stderr",
+	state := "new"
+	if o.Joins {
+		state = "existing"
 	}
+	args := append(slices.Clone(o.Through), s.Program.Path,
+		"--name="+o.Name, "--data-dir="+o.DataDir,
+		"--listen-client-urls="+o.ClientURL, "--advertise-client-urls="+o.ClientURL,
+		"--listen-peer-urls="+o.PeerURL, "--initial-advertise-peer-urls="+o.PeerURL,
+		"--initial-cluster="+o.InitialCluster, "--initial-cluster-state="+state,
+		"--logger=zap", "--log-outputs=stderr",
+	)
 	args = append(append(args, s.Program.Args...), o.Args...)
-	process := exec.Command(s.Program.Path, args...)
+	process := exec.Command(args[0], args[1:]...)
 	process.Stdout, process.Stderr = log, log
 	// A killed test run must not leave servers behind on this machine.
 	process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

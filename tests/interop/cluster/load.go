@@ -1,0 +1,338 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"math/rand"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"kvorum/interop/harness"
+)
+
+const (
+	keys = 10
+	// requestTimeout is how long a client waits for an answer, unless it is patient.
+	requestTimeout = 2 * time.Second
+	patience       = 15 * time.Second
+	// rateMin is the load, in answers per second, under which a fault shows nothing.
+	rateMin = 200
+	// probeClient is the number under which probes stand in the history.
+	probeClient = 9000
+)
+
+// Plan says how clients load a cluster.
+type Plan struct {
+	// Pinned clients stay with one member, so many with each; free ones go where they find an
+	// answer.
+	Pinned, Free int
+	// Rate is how many requests per second all of them make at most, together.
+	Rate int
+	// Probes per second are puts that wait for nobody: they show when writes go on.
+	Probes int
+	// Patient clients wait for an answer as long as it takes.
+	Patient bool
+}
+
+// UsualPlan loads two cores without filling them.
+var UsualPlan = Plan{Pinned: 2, Free: 4, Rate: 700, Probes: 100}
+
+// Load is clients at work on a cluster, everything they do recorded.
+type Load struct {
+	Recorder *Recorder
+	t        testing.TB
+	cluster  *Cluster
+	plan     Plan
+	seed     int64
+	stop     context.CancelFunc
+	group    sync.WaitGroup
+	canary   *canary
+	probe    atomic.Pointer[clientv3.Client]
+	free     *clientv3.Client
+	watchers []*watcher
+	answers  atomic.Int64
+	clients  uint64
+
+	mutex sync.Mutex
+	// acks are the writes that were acknowledged.
+	acks []ack
+	// failures are errors of the free clients, by text.
+	failures map[string]int
+}
+
+// ack is an acknowledged write, by the history's clock.
+type ack struct {
+	call, end int64
+	probe     bool
+}
+
+// NewLoad starts to load a cluster.
+func NewLoad(t testing.TB, c *Cluster, plan Plan) *Load {
+	t.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	l := &Load{Recorder: NewRecorder(t), t: t, cluster: c, plan: plan, seed: harness.Seed(t),
+		stop: stop, canary: newCanary(ctx), failures: map[string]int{}}
+	l.free = c.Client(c.Endpoints()...)
+	l.ProbeThrough(l.free)
+	workers := plan.Free
+	if plan.Pinned > 0 {
+		workers += plan.Pinned * len(c.Members)
+		for _, member := range c.Members {
+			pinned := c.Client(member.Endpoint())
+			for range plan.Pinned {
+				l.work(ctx, pinned, false, workers)
+			}
+			l.watch(ctx, pinned)
+		}
+	}
+	for range plan.Free {
+		l.work(ctx, l.free, true, workers)
+	}
+	l.watch(ctx, l.free)
+	l.group.Go(func() { l.probes(ctx) })
+	// Last, so that this ends before its clients do.
+	t.Cleanup(func() {
+		stop()
+		l.group.Wait()
+	})
+	return l
+}
+
+// ProbeThrough lets probes take a client of their own.
+func (l *Load) ProbeThrough(client *clientv3.Client) { l.probe.Store(client) }
+
+// Follow tells the free clients where members are now.
+func (l *Load) Follow() { l.free.SetEndpoints(l.cluster.Endpoints()...) }
+
+// worker makes one request after the other.
+type worker struct {
+	load   *Load
+	id     uint64
+	client *clientv3.Client
+	random *rand.Rand
+	made   int
+	// known are the revisions at which it saw keys last.
+	known map[string]int64
+	// lies: it enters serializable reads as linearizable ones.
+	lies bool
+}
+
+func (l *Load) work(ctx context.Context, client *clientv3.Client, free bool, workers int) {
+	l.clients++
+	w := &worker{load: l, id: l.clients, client: client, known: map[string]int64{},
+		random: rand.New(rand.NewSource(l.seed + int64(l.clients)))}
+	pace := time.Second * time.Duration(workers) / time.Duration(l.plan.Rate)
+	l.group.Go(func() {
+		due := time.Now().Add(time.Duration(w.random.Int63n(int64(pace))))
+		for ctx.Err() == nil {
+			time.Sleep(time.Until(due))
+			// Whoever was held up does not make up for it.
+			due = maxTime(due.Add(pace), time.Now())
+			l.entered(w.step(), free)
+		}
+	})
+}
+
+func maxTime(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// entered counts an answer, or an error of a client that could go anywhere.
+func (l *Load) entered(err error, free bool) {
+	switch {
+	case err == nil:
+		l.answers.Add(1)
+	case free:
+		l.mutex.Lock()
+		l.failures[err.Error()]++
+		l.mutex.Unlock()
+	}
+}
+
+func (l *Load) acknowledged(call int64, probe bool) {
+	l.mutex.Lock()
+	l.acks = append(l.acks, ack{call, l.Recorder.Now(), probe})
+	l.mutex.Unlock()
+}
+
+// context bounds one request.
+func (l *Load) context() (context.Context, context.CancelFunc) {
+	if l.plan.Patient {
+		return context.WithTimeout(context.Background(), patience)
+	}
+	return context.WithTimeout(context.Background(), requestTimeout)
+}
+
+func (w *worker) step() error {
+	ctx, cancel := w.load.context()
+	defer cancel()
+	key := fmt.Sprintf("k/%d", w.random.Intn(keys))
+	switch n := w.random.Intn(100); {
+	case n < 40:
+		return w.put(ctx, key, w.value())
+	case n < 62:
+		return w.guarded(ctx, key, n < 55)
+	case n < 67:
+		return w.remove(ctx, key)
+	case n < 95:
+		return w.get(ctx, key, "", n >= 85)
+	default:
+		return w.get(ctx, "k/", "k0", false)
+	}
+}
+
+// value is one that nobody else writes.
+func (w *worker) value() string {
+	w.made++
+	return fmt.Sprintf("%d-%d", w.id, w.made)
+}
+
+func (w *worker) put(ctx context.Context, key, value string, options ...clientv3.OpOption) error {
+	call := w.load.Recorder.Now()
+	r, err := w.client.Put(ctx, key, value, options...)
+	asked := request{Put: &putRequest{key, short([]byte(value))}}
+	revision := int64(0)
+	if err == nil {
+		revision = r.Header.Revision
+		w.known[key] = revision
+		w.load.acknowledged(call, w.id == probeClient)
+	}
+	w.load.Recorder.op(w.id, call, asked, revision, "put", err)
+	return err
+}
+
+func (w *worker) remove(ctx context.Context, key string) error {
+	call := w.load.Recorder.Now()
+	r, err := w.client.Delete(ctx, key)
+	var reply deleteReply
+	revision := int64(0)
+	if err == nil {
+		revision, reply.Delete.Deleted = r.Header.Revision, r.Deleted
+		w.load.acknowledged(call, false)
+	}
+	w.load.Recorder.op(w.id, call, request{Delete: &span{Key: key}}, revision, reply, err)
+	return err
+}
+
+func (w *worker) get(ctx context.Context, key, end string, serializable bool) error {
+	var options []clientv3.OpOption
+	if end != "" {
+		options = append(options, clientv3.WithRange(end))
+	}
+	if serializable {
+		options = append(options, clientv3.WithSerializable())
+	}
+	call := w.load.Recorder.Now()
+	r, err := w.client.Get(ctx, key, options...)
+	var reply any
+	revision := int64(0)
+	if err == nil {
+		revision, reply = r.Header.Revision, rangeReplyOf(r)
+		w.learn(key, r)
+	}
+	asked := request{Range: &rangeRequest{key, end, serializable && !w.lies}}
+	w.load.Recorder.op(w.id, call, asked, revision, reply, err)
+	return err
+}
+
+func (w *worker) learn(key string, r *clientv3.GetResponse) {
+	w.known[key] = 0
+	for _, kv := range r.Kvs {
+		w.known[string(kv.Key)] = kv.ModRevision
+	}
+}
+
+// guarded updates or deletes a key if nobody has done so since this client saw it, as Kubernetes
+// does; otherwise it looks again.
+func (w *worker) guarded(ctx context.Context, key string, update bool) error {
+	guard := w.known[key]
+	then, asked := clientv3.OpDelete(key), request{Delete: &span{Key: key}}
+	if update {
+		value := w.value()
+		then, asked = clientv3.OpPut(key, value), request{Put: &putRequest{key, value}}
+	}
+	whole := request{Txn: &txnRequest{
+		Compare: []compare{{key, "=", map[string]int64{"mod": guard}}},
+		Success: []request{asked},
+		Failure: []request{{Range: &rangeRequest{Key: key}}},
+	}}
+	call := w.load.Recorder.Now()
+	r, err := w.client.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), "=", guard)).
+		Then(then).Else(clientv3.OpGet(key)).Commit()
+	var reply txnReply
+	revision := int64(0)
+	if err == nil {
+		revision, reply.Txn.Succeeded = r.Header.Revision, r.Succeeded
+		reply.Txn.Replies = []any{w.replyOf(key, update, r)}
+		w.load.acknowledged(call, false)
+	}
+	w.load.Recorder.op(w.id, call, whole, revision, reply, err)
+	return err
+}
+
+func (w *worker) replyOf(key string, update bool, r *clientv3.TxnResponse) any {
+	switch {
+	case !r.Succeeded:
+		seen := (*clientv3.GetResponse)(r.Responses[0].GetResponseRange())
+		w.learn(key, seen)
+		return rangeReplyOf(seen)
+	case update:
+		w.known[key] = r.Header.Revision
+		return "put"
+	default:
+		var reply deleteReply
+		reply.Delete.Deleted = r.Responses[0].GetResponseDeleteRange().Deleted
+		w.known[key] = 0
+		return reply
+	}
+}
+
+// probes puts at a fixed pace, whatever became of the puts before.
+func (l *Load) probes(ctx context.Context) {
+	ticker := time.NewTicker(time.Second / time.Duration(l.plan.Probes))
+	defer ticker.Stop()
+	for made := 0; ; made++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		l.group.Go(func() {
+			w := &worker{load: l, id: probeClient, client: l.probe.Load(),
+				known: map[string]int64{}}
+			ctx, cancel := l.context()
+			defer cancel()
+			key, value := fmt.Sprintf("k/probe%d", made%4), fmt.Sprintf("probe-%d", made)
+			l.entered(w.put(ctx, key, value), true)
+		})
+	}
+}
+
+// ReadsAt starts so many linearizable reads at one member at once, and returns what waits for
+// their answers.
+func (l *Load) ReadsAt(member *Member, count int) (wait func()) {
+	client := l.cluster.Client(member.Endpoint())
+	var group sync.WaitGroup
+	for i := range count {
+		group.Go(func() {
+			w := &worker{load: l, id: uint64(probeClient + 1 + i), client: client,
+				known: map[string]int64{}}
+			ctx, cancel := context.WithTimeout(context.Background(), 2*requestTimeout)
+			defer cancel()
+			// Some ask for what changes all the time, others for all.
+			if i%2 == 0 {
+				_ = w.get(ctx, fmt.Sprintf("k/probe%d", i/2%4), "", false)
+			} else {
+				_ = w.get(ctx, "k/", "k0", false)
+			}
+		})
+	}
+	return group.Wait
+}

@@ -1,0 +1,133 @@
+package cluster
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"kvorum/interop/harness"
+)
+
+// watched is what the watchers watch: all keys but what only fills the store.
+const watched, watchedEnd = "k/", "k0"
+
+// watcher hears everything the load writes, from the first revision on. clientv3 resumes it
+// whenever its stream ends, and nothing may get lost over that.
+type watcher struct {
+	id     uint64
+	newest atomic.Int64
+}
+
+func (l *Load) watch(ctx context.Context, client *clientv3.Client) {
+	w := &watcher{id: l.Recorder.watch(watched, watchedEnd, 1)}
+	l.watchers = append(l.watchers, w)
+	responses := client.Watch(ctx, watched, clientv3.WithRange(watchedEnd), clientv3.WithRev(1))
+	l.group.Go(func() {
+		for response := range responses {
+			if err := response.Err(); err != nil {
+				if ctx.Err() == nil {
+					l.t.Errorf("a watch ended: %v", err)
+				}
+				return
+			}
+			l.Recorder.heard(w.id, response)
+			w.newest.Store(response.Header.Revision)
+		}
+	})
+}
+
+// Finish ends the load and all faults and judges everything that happened.
+func (l *Load) Finish() {
+	l.t.Helper()
+	for _, violation := range l.end() {
+		l.t.Error(violation)
+	}
+}
+
+// end ends the load and all faults, and returns what is wrong with the history.
+func (l *Load) end() (violations []string) {
+	l.t.Helper()
+	// The last write tells how far everything must have come.
+	l.cluster.Network.Heal()
+	l.cluster.Ready()
+	var last int64
+	harness.Eventually(l.t, time.Minute, func() string {
+		w := &worker{load: l, id: 0, client: l.free, known: map[string]int64{},
+			made: int(l.Recorder.Now())}
+		ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
+		defer cancel()
+		if err := w.put(ctx, "k/end", w.value()); err != nil {
+			return err.Error()
+		}
+		last = w.known["k/end"]
+		return ""
+	})
+	for _, w := range l.watchers {
+		harness.Eventually(l.t, harness.Patience, func() string {
+			if w.newest.Load() < last {
+				return "a watch waits for events"
+			}
+			return ""
+		})
+		l.Recorder.line("until", untilLine{w.id, last})
+	}
+	l.stop()
+	l.group.Wait()
+	l.log(l.t)
+	l.same(l.t)
+	l.Recorder.close()
+	l.t.Logf("errors of clients that go to any member: %v", l.failures)
+	return judge(l.t, l.Recorder.Path)
+}
+
+// log records what the first member has kept, all of it.
+func (l *Load) log(t testing.TB) {
+	t.Helper()
+	client := l.cluster.Client(l.cluster.Members[0].Endpoint())
+	ctx := harness.ContextFor(t, 5*time.Minute)
+	now, err := client.Get(ctx, "k/end")
+	if err != nil {
+		t.Fatal(err)
+	}
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	watch := client.Watch(watching, "\x00", clientv3.WithFromKey(), clientv3.WithRev(1))
+	for read := int64(0); read < now.Header.Revision; {
+		response := harness.Hear(t, watch)
+		if err := response.Err(); err != nil {
+			t.Fatal(err)
+		}
+		for _, event := range response.Events {
+			l.Recorder.line("log", eventOf(event))
+			read = event.Kv.ModRevision
+		}
+	}
+}
+
+// same checks that all members have the same.
+func (l *Load) same(t testing.TB) {
+	t.Helper()
+	client := l.cluster.Client(l.cluster.Endpoints()...)
+	ctx := harness.ContextFor(t, time.Minute)
+	now, err := client.Get(ctx, "k/end")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hashes := map[uint32][]string{}
+	for _, member := range l.cluster.Members {
+		harness.Eventually(t, harness.Patience, func() string {
+			r, err := client.HashKV(ctx, member.Endpoint(), now.Header.Revision)
+			if err != nil {
+				return err.Error()
+			}
+			hashes[r.Hash] = append(hashes[r.Hash], member.Options.Name)
+			return ""
+		})
+	}
+	if len(hashes) != 1 {
+		t.Errorf("members differ at revision %d: %v", now.Header.Revision, hashes)
+	}
+}
