@@ -137,6 +137,8 @@ pub struct Config {
     pub strict_reconfig_check: bool,
     pub pre_vote: bool,
     pub max_learners: usize,
+    /// Compare this member's rows with the others' before clients are served.
+    pub initial_corrupt_check: bool,
     /// How often the leader compares the hashes that compactions left; `None` is never.
     pub compact_hash_check_time: Option<Duration>,
     /// How often the leader compares all rows of all members; `None` is never.
@@ -215,6 +217,7 @@ impl Default for Config {
             strict_reconfig_check: true,
             pre_vote: true,
             max_learners: 1,
+            initial_corrupt_check: false,
             compact_hash_check_time: Some(Duration::from_secs(60)),
             corrupt_check_time: None,
             quota_backend_bytes: 0,
