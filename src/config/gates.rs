@@ -1,7 +1,7 @@
 //! Feature gates: `--feature-gates=A=true,B=false`.
 //!
-//! etcd's gates switch its own experiments. Here a gate does what it does there, or is already as it
-//! is asked to be, or is refused by name.
+//! etcd's gates switch its own experiments. Here a gate does what it does there, or is already as
+//! it is asked to be, or is refused by name.
 
 /// One gate of etcd.
 #[derive(Debug)]
