@@ -125,6 +125,8 @@ pub struct Config {
     pub initial_cluster: Vec<(String, String)>,
     pub initial_cluster_state: ClusterState,
     pub initial_cluster_token: String,
+    /// Make this member a cluster of its own, with the data it has: the others are lost.
+    pub force_new_cluster: bool,
     pub heartbeat_interval: Duration,
     pub election_timeout: Duration,
     /// Applied entries between raft log compactions.
@@ -205,6 +207,7 @@ impl Default for Config {
             initial_cluster: vec![("default".to_owned(), peer_url)],
             initial_cluster_state: ClusterState::New,
             initial_cluster_token: "etcd-cluster".to_owned(),
+            force_new_cluster: false,
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_millis(1000),
             snapshot_count: 10_000,

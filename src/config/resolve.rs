@@ -123,6 +123,7 @@ fn raft(values: &Values, config: &mut Config) -> Result<(), Refusal> {
     config.snapshot_catchup_entries = or_default(catchup, config.snapshot_catchup_entries);
     config.strict_reconfig_check = values.bool("strict-reconfig-check");
     config.pre_vote = values.bool("pre-vote");
+    config.force_new_cluster = values.bool("force-new-cluster");
     config.max_learners = natural(values, "max-learners")?;
     let hash_check = values.nanos("compact-hash-check-time");
     if hash_check <= 0 {

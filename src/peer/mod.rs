@@ -40,10 +40,11 @@
 //! 2. Messages of one kind to one member arrive in the order they were sent, or not at all, as long
 //!    as one stream lasts.
 //! 3. Who is of another cluster, or removed, is neither heard nor answered with messages.
-//!
 //! 4. Whatever becomes of a snapshot, its sender hears of it once ([`Host::snapshot_sent`]).
+//! 5. Where a CA is configured, nobody without a certificate of it is answered at all, and none is
+//!    called ([`tls::Peers`](crate::tls::Peers)).
 //!
-//! Absent so far: TLS, the prober, and `/leases`, `/members/promote`, `/members/hashkv`,
+//! Absent so far: the prober, and `/leases`, `/members/promote`, `/members/hashkv`,
 //! `/downgrade/enabled`. Absent for good: unix sockets between members.
 
 pub mod codec;

@@ -17,6 +17,7 @@ use super::lane::Outgoing;
 use super::snapshot;
 use super::transport::Peers;
 use crate::limits;
+use crate::tls;
 use crate::version;
 
 /// What an answer is made of: all of it, or a stream.
@@ -28,14 +29,16 @@ pub(super) struct Desk {
     pub identity: Arc<Identity>,
     pub host: Arc<dyn Host>,
     pub peers: Arc<Peers>,
+    /// What members with https URLs are shown when they are called.
+    pub tls: Option<Arc<tls::Peers>>,
     /// How many more snapshots may be taken in.
     pub snapshots: Arc<Semaphore>,
 }
 
 impl Desk {
-    pub fn new(identity: Identity, host: Arc<dyn Host>) -> Self {
+    pub fn new(identity: Identity, host: Arc<dyn Host>, tls: Option<Arc<tls::Peers>>) -> Self {
         let snapshots = Arc::new(Semaphore::new(limits::PEER_SNAPSHOTS_MAX));
-        Self { identity: Arc::new(identity), host, peers: Arc::default(), snapshots }
+        Self { identity: Arc::new(identity), host, peers: Arc::default(), tls, snapshots }
     }
 
     /// Answers one request.

@@ -34,6 +34,8 @@ pub struct Boot {
     pub election_tick: usize,
     /// Ticks between a leader's heartbeats.
     pub heartbeat_tick: usize,
+    /// Do without asking whether an election could be won before it begins.
+    pub no_pre_vote: bool,
 }
 
 /// The log of a member that starts again.

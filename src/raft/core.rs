@@ -110,7 +110,7 @@ impl Core {
             max_size_per_msg: APPEND_BYTES_MAX,
             max_inflight_msgs: APPENDS_IN_FLIGHT_MAX,
             check_quorum: true,
-            pre_vote: true,
+            pre_vote: !boot.no_pre_vote,
             max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
             max_committed_size_per_ready: COMMITTED_BYTES_MAX,
             ..Config::default()

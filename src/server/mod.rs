@@ -13,9 +13,7 @@
 mod bound;
 mod client;
 mod connection;
-mod door;
 mod listener;
-mod refusals;
 mod seats;
 mod wire;
 mod worker;

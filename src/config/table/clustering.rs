@@ -59,7 +59,7 @@ pub static CLUSTERING: [Flag; 10] = [
         Built,
     ),
     flag("strict-reconfig-check", Bool, "true", "Refuse changes that cost quorum.", Peers),
-    flag("pre-vote", Bool, "true", "Ask before an election, so that none is in vain.", Peers),
+    flag("pre-vote", Bool, "true", "Ask before an election, so that none is in vain.", Built),
     flag(
         "v2-deprecation",
         Choice(&["not-yet", "write-only", "write-only-skip-check", "write-only-drop-data", "gone"]),

@@ -47,7 +47,7 @@ pub static MEMBER: [Flag; 31] = [
         Urls,
         "http://localhost:2380",
         "Where other members reach this one.",
-        Peers,
+        Built,
     ),
     flag(
         "listen-client-urls",
@@ -207,7 +207,7 @@ pub static FEATURES: [Flag; 10] = [
         "Defragment at the start if that frees so much.",
         Idle("kvorum reuses free space; `etcdctl defrag` returns it to the disk"),
     ),
-    flag("max-learners", Signed, "1", "Learners allowed in the cluster.", Peers),
+    flag("max-learners", Signed, "1", "Learners allowed in the cluster.", Built),
     flag(
         "downgrade-check-time",
         Duration,
@@ -223,7 +223,7 @@ pub static UNSAFE: [Flag; 2] = [
         Bool,
         "false",
         "Turn this member's data into a cluster of one.",
-        Later("take a snapshot and restore it with `kvorum snapshot restore`"),
+        Built,
     ),
     flag(
         "unsafe-no-fsync",

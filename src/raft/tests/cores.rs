@@ -26,6 +26,7 @@ fn boot() -> Boot {
         seed: 1,
         election_tick: 10,
         heartbeat_tick: 1,
+        no_pre_vote: false,
     }
 }
 

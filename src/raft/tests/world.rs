@@ -211,6 +211,7 @@ impl World {
             seed: seed * 1000 + id * 100 + member.runs,
             election_tick: 10,
             heartbeat_tick: 1,
+            no_pre_vote: false,
         };
         member.core = Some(Core::new(boot).expect("the disk is consistent"));
         self.attend(id);
