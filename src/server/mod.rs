@@ -14,6 +14,7 @@ mod bound;
 mod client;
 mod connection;
 mod listener;
+mod repair;
 mod seats;
 mod wire;
 mod worker;
@@ -29,7 +30,7 @@ use tonic::transport::Channel;
 use crate::api::Router;
 use crate::config::Config;
 use crate::http::Surface;
-use crate::node::{self, Handle, Node};
+use crate::node::{self, BootError, Handle, Node};
 use crate::peer;
 use crate::peer::headers::Identity;
 use crate::tls::{self, TlsError};
@@ -58,6 +59,11 @@ pub enum StartError {
          empty data directory"
     )]
     Corrupt { peer: u64 },
+    #[error(
+        "the state of this member is damaged ({damage}), and no other member gave its own: {why}. \
+         Start this member again when another one of its cluster runs; or restore a snapshot"
+    )]
+    Damaged { damage: String, why: String },
     #[error(transparent)]
     Tls(#[from] TlsError),
     #[error(transparent)]
@@ -88,7 +94,19 @@ pub struct Running {
 
 impl Server {
     /// Starts a member and returns when it serves.
+    ///
+    /// A member of several whose state is damaged takes another member's first.
     pub async fn start(config: Config) -> Result<Running, StartError> {
+        match Self::begin(config.clone()).await {
+            Err(StartError::Node(BootError::Damaged(damage))) => {
+                repair::repair(&config, &damage).await?;
+                Self::begin(config).await
+            }
+            started => started,
+        }
+    }
+
+    async fn begin(config: Config) -> Result<Running, StartError> {
         let worker_threads = match config.worker_threads {
             0 => thread::available_parallelism().map_or(1, |cores| cores.get()),
             threads => threads,
