@@ -16,6 +16,8 @@ use crate::tls;
 pub(super) struct Bound {
     pub listeners: Vec<Listener>,
     pub peers: Vec<peer::Listener>,
+    /// What members show each other, if they have certificates.
+    pub peer_tls: Option<Arc<tls::Peers>>,
     /// What https listeners show, if there are any.
     pub tls: Option<Arc<rustls::ServerConfig>>,
 }
@@ -31,8 +33,9 @@ impl Bound {
         bind(&config.listen_client_urls, clients, &tls, &seats, &mut listeners)?;
         bind(&config.listen_client_http_urls, Surface::Http, &tls, &seats, &mut listeners)?;
         bind(&config.listen_metrics_urls, Surface::Metrics, &tls, &own, &mut listeners)?;
-        let peers = bind_peers(&config.listen_peer_urls)?;
-        Ok(Self { listeners, peers, tls })
+        let peer_tls = config.peer_tls.as_ref().map(tls::Peers::new).transpose()?.map(Arc::new);
+        let peers = bind_peers(&config.listen_peer_urls, peer_tls.as_ref())?;
+        Ok(Self { listeners, peers, peer_tls, tls })
     }
 
     /// Where surfaces of a kind are served; unix sockets are left out.
@@ -54,12 +57,13 @@ fn certificates(config: &Config) -> Result<Option<Arc<rustls::ServerConfig>>, St
 }
 
 /// Binds what other members call.
-fn bind_peers(urls: &[Url]) -> Result<Vec<peer::Listener>, StartError> {
-    // TLS between members is not built yet; a member alone does without its peer listener.
-    let plain = urls.iter().filter(|url| !url.is_tls());
-    let bound = plain.map(|url| {
+fn bind_peers(
+    urls: &[Url],
+    tls: Option<&Arc<tls::Peers>>,
+) -> Result<Vec<peer::Listener>, StartError> {
+    let bound = urls.iter().map(|url| {
         let listen = |source| StartError::Listen { url: url.to_string(), source };
-        peer::Listener::bind(url).map_err(listen)
+        peer::Listener::bind(url, tls).map_err(listen)
     });
     bound.collect()
 }

@@ -32,7 +32,7 @@ use crate::http::Surface;
 use crate::node::{self, Handle, Node};
 use crate::peer;
 use crate::peer::headers::Identity;
-use crate::tls::TlsError;
+use crate::tls::{Peers, TlsError};
 use crate::version;
 
 use bound::Bound;
@@ -91,11 +91,11 @@ impl Server {
         let (client_addresses, metrics_addresses) =
             (bound.addresses(|surface| surface != Surface::Metrics), bound.addresses(is_metrics));
         let peer_addresses = bound.peers.iter().map(peer::Listener::address).collect();
-        let Bound { listeners, peers: peer_listeners, tls } = bound;
+        let Bound { listeners, peers: peer_listeners, peer_tls, tls } = bound;
         let settings = Settings::new(&config);
         let (made, peers) = std::sync::mpsc::channel();
         let connect = move |handle: &Handle| {
-            let transport = connect(handle, peer_listeners)?;
+            let transport = connect(handle, peer_listeners, peer_tls)?;
             let _ = made.send(transport.clone());
             Ok(Arc::new(transport) as Arc<dyn node::Transport>)
         };
@@ -160,13 +160,17 @@ fn is_metrics(surface: Surface) -> bool {
 }
 
 /// Begins to talk to the other members in the name of `node`.
-fn connect(node: &Handle, listeners: Vec<peer::Listener>) -> std::io::Result<peer::Transport> {
+fn connect(
+    node: &Handle,
+    listeners: Vec<peer::Listener>,
+    tls: Option<Arc<Peers>>,
+) -> std::io::Result<peer::Transport> {
     let identity = Identity {
         member_id: node.member_id(),
         cluster_id: node.cluster_id(),
         peer_urls: node.peer_urls(),
     };
-    peer::Transport::start(identity, Arc::new(node.clone()), listeners)
+    peer::Transport::start(identity, Arc::new(node.clone()), listeners, tls)
 }
 
 impl Running {

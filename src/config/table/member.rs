@@ -190,7 +190,7 @@ pub static FEATURES: [Flag; 10] = [
         Bool,
         "false",
         "Do not compare a peer's certificate with its address.",
-        Peers,
+        Built,
     ),
     flag(
         "watch-progress-notify-interval",
