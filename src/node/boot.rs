@@ -25,10 +25,10 @@ use crate::members::{Member, Members};
 use crate::raft::{self, Boot, Boundary, Core, conf};
 use crate::storage::disk::{Disk, RealDisk, Unsynced};
 use crate::storage::engine::{Engine, Table, Write};
-use crate::storage::keys;
 use crate::storage::layout::{Found, Layout, LayoutError};
 use crate::storage::state::Place;
 use crate::storage::wal::{self, Wal};
+use crate::storage::{self, keys};
 use crate::version;
 
 #[cfg(test)]
@@ -125,7 +125,13 @@ pub(super) fn start(
             let (dir, found) = (data_dir, engine);
             return Err(BootError::OtherEngine { dir, found, wanted: engine_name });
         }
-        Found::Member { .. } => recover(&config, &layout, &disk)?,
+        Found::Member { .. } => {
+            let mut recovered = recover(&config, &layout, &disk)?;
+            if config.force_new_cluster {
+                force_alone(&mut recovered)?;
+            }
+            recovered
+        }
     };
     let place = place(&config, &layout, &disk);
     launch::launch(&config, &layout, place, recovered, lock, (joined, connect))
@@ -302,6 +308,47 @@ fn recover(config: &Config, layout: &Layout, disk: &Arc<dyn Disk>) -> Result<Rec
         snapshot: recovered.snapshot,
         entries: recovered.entries.into_iter().map(records::from_record).collect(),
     })
+}
+
+/// Makes the one member that is left a cluster of its own, for the day a majority is lost for good.
+///
+/// The log is taken as it is, to its end: nobody is left who could say that its last entries were
+/// not agreed on, and a client may have been told that they were. What removes the others, and
+/// makes this one a voter, is appended to it like any other change of members.
+fn force_alone(recovered: &mut Recovered) -> Result<(), Fault> {
+    let stored = recovered.engine.view()?.get(Table::Meta, keys::CONF_STATE)?;
+    let stored = stored.map(|value| keys::ConfState::decode(&value)).transpose()?;
+    let mut state = stored.map(records::conf_state).unwrap_or_default();
+    let applied = storage::state::applied(&*recovered.engine)?;
+    let unapplied = recovered.entries.iter().filter(|entry| entry.index > applied);
+    for entry in unapplied.filter(|entry| entry.entry_type != raft::EntryType::EntryNormal as i32) {
+        let change = conf::Change::decode(&entry.data).map_err(|error| {
+            Fault::Broken(format!("log entry {} is not a conf change: {error}", entry.index))
+        })?;
+        state = conf::apply(&state, &change);
+    }
+    let last = recovered.entries.last().map_or(recovered.snapshot.index, |entry| entry.index);
+    let term = recovered.hard_state.term;
+    let changes = conf::left_alone(&state, recovered.member_id);
+    let entries: Vec<raft::Entry> = (last + 1..)
+        .zip(&changes)
+        .map(|(index, change)| raft::Entry {
+            entry_type: raft::EntryType::EntryConfChange as i32,
+            term,
+            index,
+            data: change.encode(),
+            ..raft::Entry::default()
+        })
+        .collect();
+    let commit = last + entries.len() as u64;
+    recovered.hard_state.commit = commit;
+    let hard_state = recovered.hard_state.clone();
+    let persist = raft::Persist { number: 0, snapshot: None, entries: entries.clone(), hard_state };
+    records::append(&mut recovered.wal, persist)?;
+    recovered.wal.sync()?;
+    recovered.entries.extend(entries);
+    tracing::warn!(removed = changes.len(), commit, "forced a new cluster of this member alone");
+    Ok(())
 }
 
 /// The raft core over what was recovered.

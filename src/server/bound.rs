@@ -16,10 +16,10 @@ use crate::tls;
 pub(super) struct Bound {
     pub listeners: Vec<Listener>,
     pub peers: Vec<peer::Listener>,
-    /// What members show each other, if they have certificates.
-    pub peer_tls: Option<Arc<tls::Peers>>,
     /// What https listeners show, if there are any.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// What members show each other, if they do.
+    pub peer_tls: Option<Arc<tls::Peers>>,
 }
 
 impl Bound {
@@ -33,9 +33,12 @@ impl Bound {
         bind(&config.listen_client_urls, clients, &tls, &seats, &mut listeners)?;
         bind(&config.listen_client_http_urls, Surface::Http, &tls, &seats, &mut listeners)?;
         bind(&config.listen_metrics_urls, Surface::Metrics, &tls, &own, &mut listeners)?;
-        let peer_tls = config.peer_tls.as_ref().map(tls::Peers::new).transpose()?.map(Arc::new);
+        let peer_tls = match &config.peer_tls {
+            Some(tls) => Some(Arc::new(tls::Peers::new(tls)?)),
+            None => None,
+        };
         let peers = bind_peers(&config.listen_peer_urls, peer_tls.as_ref())?;
-        Ok(Self { listeners, peers, peer_tls, tls })
+        Ok(Self { listeners, peers, tls, peer_tls })
     }
 
     /// Where surfaces of a kind are served; unix sockets are left out.
@@ -61,11 +64,11 @@ fn bind_peers(
     urls: &[Url],
     tls: Option<&Arc<tls::Peers>>,
 ) -> Result<Vec<peer::Listener>, StartError> {
-    let bound = urls.iter().map(|url| {
+    let bind = |url: &Url| {
         let listen = |source| StartError::Listen { url: url.to_string(), source };
         peer::Listener::bind(url, tls).map_err(listen)
-    });
-    bound.collect()
+    };
+    urls.iter().map(bind).collect()
 }
 
 fn bind(

@@ -32,7 +32,7 @@ use crate::http::Surface;
 use crate::node::{self, Handle, Node};
 use crate::peer;
 use crate::peer::headers::Identity;
-use crate::tls::{Peers, TlsError};
+use crate::tls::{self, TlsError};
 use crate::version;
 
 use bound::Bound;
@@ -52,6 +52,12 @@ pub enum StartError {
          and more (ulimit -n, or LimitNOFILE= of systemd)"
     )]
     Descriptors { limit: u64, needed: u64 },
+    #[error(
+        "the rows of this member differ from those of {peer:x}: one of the two is corrupt. If the \
+         other members agree among themselves, remove this member, and add it as a new one with an \
+         empty data directory"
+    )]
+    Corrupt { peer: u64 },
     #[error(transparent)]
     Tls(#[from] TlsError),
     #[error(transparent)]
@@ -91,8 +97,8 @@ impl Server {
         let (client_addresses, metrics_addresses) =
             (bound.addresses(|surface| surface != Surface::Metrics), bound.addresses(is_metrics));
         let peer_addresses = bound.peers.iter().map(peer::Listener::address).collect();
-        let Bound { listeners, peers: peer_listeners, peer_tls, tls } = bound;
-        let settings = Settings::new(&config);
+        let Bound { listeners, peers: peer_listeners, tls, peer_tls } = bound;
+        let (settings, check) = (Settings::new(&config), config.initial_corrupt_check);
         let (made, peers) = std::sync::mpsc::channel();
         let connect = move |handle: &Handle| {
             let transport = connect(handle, peer_listeners, peer_tls)?;
@@ -103,6 +109,9 @@ impl Server {
         let peers = peers.recv().expect("a node that started is connected");
         let handle = node.handle();
         handle.ready().await?;
+        if check && let Ok(Some(peer)) = handle.contradicted().await {
+            return Err(StartError::Corrupt { peer });
+        }
         describe(&handle).await;
 
         let (stop, stopping) = watch::channel(false);
@@ -163,7 +172,7 @@ fn is_metrics(surface: Surface) -> bool {
 fn connect(
     node: &Handle,
     listeners: Vec<peer::Listener>,
-    tls: Option<Arc<Peers>>,
+    tls: Option<Arc<tls::Peers>>,
 ) -> std::io::Result<peer::Transport> {
     let identity = Identity {
         member_id: node.member_id(),

@@ -5,7 +5,7 @@ use std::fs;
 use super::{PLAIN, Scratch, engine_rows, restore, snapshot, with_row};
 use crate::bolt::tests::files::{Image, Tables, read, revision};
 use crate::bolt::tests::golden::{file, listing, path, recorded};
-use crate::config::StorageEngine;
+use crate::config::{Config, StorageEngine};
 use crate::storage::disk::RealDisk;
 use crate::storage::engine::Table;
 use crate::storage::layout::{Found, Layout};
@@ -60,6 +60,54 @@ fn everything_but_the_membership_is_kept() {
             let found = without_membership(engine_rows(&config));
             assert!(found == without_membership(theirs), "{name}, {engine:?}");
         }
+    }
+}
+
+/// Whichever of its members is restored, a cluster has the ids that etcdutl 3.7.3 gives it, and
+/// every member holds the rows of all.
+#[test]
+fn every_member_of_a_cluster_restores_the_same_cluster() {
+    let urls = |text: &str| -> Vec<String> { text.split(',').map(str::to_owned).collect() };
+    let cluster = [
+        ("n1", "http://127.0.0.1:2380"),
+        ("n2", "http://127.0.0.1:2381"),
+        ("n2", "http://127.0.0.1:2391"),
+        ("n3", "http://127.0.0.1:2382"),
+    ];
+    let members = [
+        ("n1", 0xfa52_afcb_fa8a_8338, "http://127.0.0.1:2380"),
+        ("n2", 0xb9d1_c64a_e439_19ee, "http://127.0.0.1:2391,http://127.0.0.1:2381"),
+        ("n3", 0xd32e_f3dc_b6f7_bbff, "http://127.0.0.1:2382"),
+    ];
+    for (name, member_id, advertised) in members {
+        let scratch = Scratch::new();
+        let config = Config {
+            name: name.to_owned(),
+            initial_advertise_peer_urls: urls(advertised),
+            initial_cluster: cluster.map(|(name, url)| (name.to_owned(), url.to_owned())).into(),
+            ..scratch.config(StorageEngine::Redb)
+        };
+        config.verify_founding().expect("it is in its cluster");
+        let restored = restore(&path("tables.db"), PLAIN, &config).expect("it is sound");
+        let Restored { cluster_id, member_id: found, .. } = restored;
+        assert_eq!((found, cluster_id), (member_id, 0x6de9_943d_6193_55be));
+        let tables = engine_rows(&config);
+        let rows = tables[&b"members"[..]].values();
+        let rows: Vec<String> = rows.map(|row| String::from_utf8_lossy(row).into_owned()).collect();
+        assert_eq!(
+            rows,
+            [
+                r#"{"id":13389701192108022254,"peerURLs":["#.to_owned()
+                    + r#""http://127.0.0.1:2381","http://127.0.0.1:2391"],"name":"n2"}"#,
+                r#"{"id":15217368320219528191,"peerURLs":["http://127.0.0.1:2382"],"name":"n3"}"#
+                    .to_owned(),
+                r#"{"id":18037672748188861240,"peerURLs":["http://127.0.0.1:2380"],"name":"n1"}"#
+                    .to_owned(),
+            ]
+        );
+        assert_eq!(tables[&b"meta"[..]][&b"consistent_index"[..]], 3u64.to_be_bytes());
+        let verified = verify(&config.data_dir, None).expect("it is whole");
+        assert_eq!(verified.member_id, member_id);
     }
 }
 
