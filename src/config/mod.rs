@@ -157,7 +157,7 @@ pub struct Config {
     pub grpc_keepalive_interval: Duration,
     pub grpc_keepalive_timeout: Duration,
     pub client_tls: Option<Tls>,
-    /// Kept for the day this version has peers.
+    /// What members show each other, and whom they let in.
     pub peer_tls: Option<PeerTls>,
     /// Serve the JSON gateway beside gRPC.
     pub enable_grpc_gateway: bool,
