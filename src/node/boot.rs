@@ -135,6 +135,11 @@ pub(super) fn start(
     }
 }
 
+pub(super) fn is_begun(config: &Config) -> bool {
+    let layout = Layout::new(&config.data_dir(), config.wal_dir.as_deref());
+    layout.inspect(&RealDisk).is_ok_and(|found| found != Found::Nothing)
+}
+
 /// What to say of a state that is damaged: with a log that is whole, others can help.
 fn damaged(layout: &Layout, disk: &Arc<dyn Disk>, fault: Fault) -> BootError {
     match wal::verify(&**disk, &layout.wal) {
