@@ -6,11 +6,10 @@ use std::path::Path;
 use crate::tidy::sources;
 
 /// Fields that only `src/config` knows, and why.
-const UNREAD: [(&str, &str); 4] = [
+const UNREAD: [(&str, &str); 3] = [
     ("initial_cluster_state", "founding and joining are verified by it"),
     ("peer_tls", "waits for peers"),
     ("snapshot_count", "docs/differences.md argues it"),
-    ("strict_reconfig_check", "waits for peers"),
 ];
 
 #[test]

@@ -37,6 +37,7 @@ mod progress;
 mod proposals;
 mod queues;
 mod reads;
+mod reconfigure;
 mod records;
 mod snapshots;
 mod transport;
