@@ -36,7 +36,7 @@ pub const CHECKPOINT_BYTES: u64 = 16 * 1024 * 1024;
 /// Connections the kernel holds until they are accepted, if its own limit is not lower; beyond it
 /// clients have to try again, and their kernels do so after a second.
 pub const LISTEN_BACKLOG: i32 = 4096;
-/// TLS handshakes under way on all listeners; one more, and the oldest is cut off.
+/// TLS handshakes under way on all client listeners; one more, and the oldest is cut off.
 pub const TLS_HANDSHAKES_MAX: usize = 512;
 /// The longest a TLS handshake may take before the connection is closed.
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -110,6 +110,8 @@ pub const PEER_STREAM_BATCH_MAX: usize = 64;
 pub const PEER_POSTS_MAX: usize = 64;
 /// Connections to the peer listener; more of them wait to be accepted.
 pub const PEER_CONNECTIONS_MAX: usize = 512;
+/// TLS handshakes of members under way; one more, and the oldest is cut off.
+pub const PEER_HANDSHAKES_MAX: usize = 128;
 /// How often a stream says that it is alive, as in etcd.
 pub const PEER_LINK_HEARTBEAT: Duration = Duration::from_millis(1667);
 /// The longest that a member may keep silent on a stream, take nothing of what is sent, or leave a

@@ -8,7 +8,6 @@ use crate::tidy::sources;
 /// Fields that only `src/config` knows, and why.
 const UNREAD: [(&str, &str); 3] = [
     ("initial_cluster_state", "founding and joining are verified by it"),
-    ("peer_tls", "waits for peers"),
     ("snapshot_count", "docs/differences.md argues it"),
 ];
 

@@ -1,7 +1,7 @@
 //! Feature gates: `--feature-gates=A=true,B=false`.
 //!
-//! etcd's gates switch its own experiments. Here a gate is either already as it is asked to be, or
-//! has nothing to act on in a cluster of one member, or is refused by name.
+//! etcd's gates switch its own experiments. Here a gate does what it does there, or is already as
+//! it is asked to be, or is refused by name.
 
 /// One gate of etcd.
 #[derive(Debug)]
@@ -15,6 +15,8 @@ pub struct Gate {
 /// What asking for the opposite of the default does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
+    /// What etcd's gate does.
+    Built,
     /// Nothing, for this reason; a warning says so.
     None(&'static str),
     /// The start is refused, with this advice.
@@ -34,7 +36,6 @@ pub enum GateError {
     NotBool { name: String, value: String },
 }
 
-const ALONE: &str = "it compares members, and a cluster of one has nobody to compare with";
 const CHECKPOINTS: &str = "the time leases have left is always checkpointed, and kept";
 
 /// Every gate of etcd 3.7, and the two that stand for all of a stage.
@@ -43,17 +44,29 @@ pub static GATES: [Gate; 11] = [
     gate("AllBeta", true, Effect::None("the beta gates change nothing that kvorum does")),
     gate("CompactHashCheck", false, Effect::None("members are always compared")),
     gate("FastLeaseKeepAlive", true, Effect::None("renewals never wait for a disk here")),
-    gate("InitialCorruptCheck", false, Effect::None(ALONE)),
+    gate("InitialCorruptCheck", false, Effect::Built),
     gate("LeaseCheckpoint", false, Effect::None(CHECKPOINTS)),
     gate("LeaseCheckpointPersist", false, Effect::None(CHECKPOINTS)),
     gate("PriorityRequest", false, Effect::Refused("requests have one priority; leave it out")),
-    gate("SetMemberLocalAddr", false, Effect::None("a cluster of one member dials nobody")),
+    gate(
+        "SetMemberLocalAddr",
+        false,
+        Effect::None("members are dialed from any address of this machine"),
+    ),
     gate("StopGRPCServiceOnDefrag", false, Effect::None("defragmenting does not stop service")),
     gate("TxnModeWriteWithSharedBuffer", true, Effect::None("kvorum has no such buffer")),
 ];
 
 const fn gate(name: &'static str, default: bool, effect: Effect) -> Gate {
     Gate { name, default, effect }
+}
+
+/// Whether a text asks for a gate; the last word on it counts.
+pub fn is_on(text: &str, name: &str) -> bool {
+    let asked = parse(text).unwrap_or_default();
+    let gate = GATES.iter().find(|gate| gate.name == name).expect("a gate of etcd");
+    let last = asked.iter().rev().find(|(asked, _)| asked.name == name);
+    last.map_or(gate.default, |(_, on)| *on)
 }
 
 /// The gates a text names, in its order, with what they shall be. Empty pieces are skipped.

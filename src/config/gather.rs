@@ -178,6 +178,7 @@ pub fn settle(values: &Values, notices: &mut Vec<Notice>) -> Result<(), Refusal>
         let given = format!("--feature-gates={}={on}", gate.name);
         match gate.effect {
             _ if on == gate.default => {}
+            Effect::Built => {}
             Effect::None(reason) => notices.push(Notice::NoEffect { given, reason }),
             Effect::Refused(advice) => return Err(Refusal::Later { given, advice }),
         }

@@ -125,6 +125,8 @@ pub struct Config {
     pub initial_cluster: Vec<(String, String)>,
     pub initial_cluster_state: ClusterState,
     pub initial_cluster_token: String,
+    /// Make this member a cluster of its own, with the data it has: the others are lost.
+    pub force_new_cluster: bool,
     pub heartbeat_interval: Duration,
     pub election_timeout: Duration,
     /// Applied entries between raft log compactions.
@@ -135,6 +137,8 @@ pub struct Config {
     pub strict_reconfig_check: bool,
     pub pre_vote: bool,
     pub max_learners: usize,
+    /// Compare this member's rows with the others' before clients are served.
+    pub initial_corrupt_check: bool,
     /// How often the leader compares the hashes that compactions left; `None` is never.
     pub compact_hash_check_time: Option<Duration>,
     /// How often the leader compares all rows of all members; `None` is never.
@@ -153,7 +157,7 @@ pub struct Config {
     pub grpc_keepalive_interval: Duration,
     pub grpc_keepalive_timeout: Duration,
     pub client_tls: Option<Tls>,
-    /// Kept for the day this version has peers.
+    /// What members show each other, and whom they let in.
     pub peer_tls: Option<PeerTls>,
     /// Serve the JSON gateway beside gRPC.
     pub enable_grpc_gateway: bool,
@@ -205,6 +209,7 @@ impl Default for Config {
             initial_cluster: vec![("default".to_owned(), peer_url)],
             initial_cluster_state: ClusterState::New,
             initial_cluster_token: "etcd-cluster".to_owned(),
+            force_new_cluster: false,
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_millis(1000),
             snapshot_count: 10_000,
@@ -212,6 +217,7 @@ impl Default for Config {
             strict_reconfig_check: true,
             pre_vote: true,
             max_learners: 1,
+            initial_corrupt_check: false,
             compact_hash_check_time: Some(Duration::from_secs(60)),
             corrupt_check_time: None,
             quota_backend_bytes: 0,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::flag::Flag;
+use super::gates;
 use super::notice::Notice;
 use super::refusal::Refusal;
 use super::url::{Url, print_list};
@@ -123,6 +124,9 @@ fn raft(values: &Values, config: &mut Config) -> Result<(), Refusal> {
     config.snapshot_catchup_entries = or_default(catchup, config.snapshot_catchup_entries);
     config.strict_reconfig_check = values.bool("strict-reconfig-check");
     config.pre_vote = values.bool("pre-vote");
+    config.initial_corrupt_check =
+        gates::is_on(values.text("feature-gates"), "InitialCorruptCheck");
+    config.force_new_cluster = values.bool("force-new-cluster");
     config.max_learners = natural(values, "max-learners")?;
     let hash_check = values.nanos("compact-hash-check-time");
     if hash_check <= 0 {

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::handle::Handle;
+use super::rebuild::{self, Damage};
 use super::transport::Transport;
 use super::{Node, launch, records};
 use crate::config::{Config, FoundingError};
@@ -25,10 +26,10 @@ use crate::members::{Member, Members};
 use crate::raft::{self, Boot, Boundary, Core, conf};
 use crate::storage::disk::{Disk, RealDisk, Unsynced};
 use crate::storage::engine::{Engine, Table, Write};
-use crate::storage::keys;
 use crate::storage::layout::{Found, Layout, LayoutError};
 use crate::storage::state::Place;
 use crate::storage::wal::{self, Wal};
+use crate::storage::{self, keys};
 use crate::version;
 
 #[cfg(test)]
@@ -53,6 +54,11 @@ pub enum BootError {
          --storage-engine={found}", dir.display()
     )]
     OtherEngine { dir: PathBuf, found: String, wanted: &'static str },
+    /// Another member's state can be put in its place: see [`super::rebuild`].
+    #[error("the state of this member is damaged: {}", .0.fault)]
+    Damaged(Box<Damage>),
+    #[error("another member's state is of no use: {0}")]
+    Unusable(String),
     #[error("cannot talk to other members: {0}")]
     Peers(io::Error),
     #[error("the member stopped before it was ready; see its log")]
@@ -118,17 +124,72 @@ pub(super) fn start(
     create.map_err(|source| BootError::Directory { path: data_dir.clone(), source })?;
     let layout = Layout::new(&data_dir, config.wal_dir.as_deref());
     let lock = claim(&layout, &*disk)?;
-    let engine_name = config.storage_engine.name();
-    let recovered = match layout.inspect(&*disk)? {
-        Found::Nothing => found(&config, &layout, &disk, joined.as_ref())?,
-        Found::Member { engine } if engine != engine_name => {
-            let (dir, found) = (data_dir, engine);
-            return Err(BootError::OtherEngine { dir, found, wanted: engine_name });
+    let found = layout.inspect(&*disk)?;
+    let is_new = found == Found::Nothing;
+    let started = take_up(&config, &layout, &disk, found, lock, (joined, connect));
+    match started {
+        Err(BootError::Fault(fault)) if !is_new && rebuild::is_damage(&fault, &layout.state) => {
+            Err(damaged(&layout, &disk, fault))
         }
-        Found::Member { .. } => recover(&config, &layout, &disk)?,
+        started => started,
+    }
+}
+
+/// What to say of a state that is damaged: with a log that is whole, others can help.
+fn damaged(layout: &Layout, disk: &Arc<dyn Disk>, fault: Fault) -> BootError {
+    match wal::verify(&**disk, &layout.wal) {
+        Ok(log) if log.damage.is_none() => BootError::Damaged(Box::new(Damage {
+            cluster_id: log.identity.cluster_id,
+            member_id: log.identity.member_id,
+            file: layout.member.join("arriving.db"),
+            fault,
+        })),
+        Ok(_) | Err(_) => fault.into(),
+    }
+}
+
+fn take_up(
+    config: &Config,
+    layout: &Layout,
+    disk: &Arc<dyn Disk>,
+    found: Found,
+    lock: DirectoryLock,
+    others: (Option<Joined>, Connect),
+) -> Result<Node, BootError> {
+    let wanted = config.storage_engine.name();
+    let recovered = match found {
+        Found::Nothing => begin(config, layout, disk, others.0.as_ref())?,
+        Found::Member { engine } if engine != wanted => {
+            let (dir, found) = (config.data_dir(), engine);
+            return Err(BootError::OtherEngine { dir, found, wanted });
+        }
+        Found::Member { .. } => {
+            if place(config, layout, disk).is_condemned() {
+                return Err(Fault::Corrupt {
+                    path: layout.state.clone(),
+                    offset: 0,
+                    what: "opening it ended the process before".into(),
+                    advice: "Replace this member, or restore it from a snapshot.",
+                }
+                .into());
+            }
+            rebuild::opens(&layout.state);
+            let mut recovered = recover(config, layout, disk)?;
+            if config.force_new_cluster {
+                force_alone(&mut recovered)?;
+            }
+            recovered
+        }
     };
-    let place = place(&config, &layout, &disk);
-    launch::launch(&config, &layout, place, recovered, lock, (joined, connect))
+    let place = place(config, layout, disk);
+    if place.is_suspect() {
+        tracing::warn!("the state may be damaged: reading all of it");
+        storage::state::read_all(&*recovered.engine)?;
+        place.clear()?;
+    }
+    let node = launch::launch(config, layout, place, recovered, lock, others)?;
+    rebuild::opened(&layout.state);
+    Ok(node)
 }
 
 /// The disk a member lives on, which is waited for unless somebody said not to.
@@ -144,7 +205,7 @@ fn disk(config: &Config) -> Arc<dyn Disk> {
 }
 
 /// Begins a member in an empty directory: of a new cluster, or of one that runs.
-fn found(
+fn begin(
     config: &Config,
     layout: &Layout,
     disk: &Arc<dyn Disk>,
@@ -270,7 +331,7 @@ fn found_log(
     Ok((wal, hard_state, entries))
 }
 
-fn place(config: &Config, layout: &Layout, disk: &Arc<dyn Disk>) -> Place {
+pub(super) fn place(config: &Config, layout: &Layout, disk: &Arc<dyn Disk>) -> Place {
     Place {
         disk: disk.clone(),
         dir: layout.state.clone(),
@@ -302,6 +363,47 @@ fn recover(config: &Config, layout: &Layout, disk: &Arc<dyn Disk>) -> Result<Rec
         snapshot: recovered.snapshot,
         entries: recovered.entries.into_iter().map(records::from_record).collect(),
     })
+}
+
+/// Makes the one member that is left a cluster of its own, for the day a majority is lost for good.
+///
+/// The log is taken as it is, to its end: nobody is left who could say that its last entries were
+/// not agreed on, and a client may have been told that they were. What removes the others, and
+/// makes this one a voter, is appended to it like any other change of members.
+fn force_alone(recovered: &mut Recovered) -> Result<(), Fault> {
+    let stored = recovered.engine.view()?.get(Table::Meta, keys::CONF_STATE)?;
+    let stored = stored.map(|value| keys::ConfState::decode(&value)).transpose()?;
+    let mut state = stored.map(records::conf_state).unwrap_or_default();
+    let applied = storage::state::applied(&*recovered.engine)?;
+    let unapplied = recovered.entries.iter().filter(|entry| entry.index > applied);
+    for entry in unapplied.filter(|entry| entry.entry_type != raft::EntryType::EntryNormal as i32) {
+        let change = conf::Change::decode(&entry.data).map_err(|error| {
+            Fault::Broken(format!("log entry {} is not a conf change: {error}", entry.index))
+        })?;
+        state = conf::apply(&state, &change);
+    }
+    let last = recovered.entries.last().map_or(recovered.snapshot.index, |entry| entry.index);
+    let term = recovered.hard_state.term;
+    let changes = conf::left_alone(&state, recovered.member_id);
+    let entries: Vec<raft::Entry> = (last + 1..)
+        .zip(&changes)
+        .map(|(index, change)| raft::Entry {
+            entry_type: raft::EntryType::EntryConfChange as i32,
+            term,
+            index,
+            data: change.encode(),
+            ..raft::Entry::default()
+        })
+        .collect();
+    let commit = last + entries.len() as u64;
+    recovered.hard_state.commit = commit;
+    let hard_state = recovered.hard_state.clone();
+    let persist = raft::Persist { number: 0, snapshot: None, entries: entries.clone(), hard_state };
+    records::append(&mut recovered.wal, persist)?;
+    recovered.wal.sync()?;
+    recovered.entries.extend(entries);
+    tracing::warn!(removed = changes.len(), commit, "forced a new cluster of this member alone");
+    Ok(())
 }
 
 /// The raft core over what was recovered.

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::Handle;
+use crate::error::Error;
 use crate::mvcc::HashKv;
 use crate::pb::internal_raft_request::Command;
 use crate::pb::{AlarmRequest, AlarmType, alarm_request::AlarmAction};
@@ -52,6 +53,33 @@ pub(super) fn start(
     };
     let thread = thread::Builder::new().name("corruption-watch".into()).spawn(watch);
     Some(thread.expect("the process may start threads"))
+}
+
+impl Handle {
+    /// Whether no other member that can be asked contradicts the rows of this one, as of its newest
+    /// revision; who does, otherwise. For a member that is about to serve.
+    pub async fn contradicted(&self) -> Result<Option<u64>, Error> {
+        let own = self.hash_kv(self.revision()).await?;
+        for member in self.members().iter().filter(|member| member.id != self.member_id()) {
+            match self.transport().hash_kv(member.id, own.hash_revision).await {
+                Ok(their) if comparable(&own, &their) && own.hash != their.hash => {
+                    tracing::error!(
+                        peer_id = format!("{:x}", member.id),
+                        ?own,
+                        ?their,
+                        "rows differ"
+                    );
+                    return Ok(Some(member.id));
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    let peer_id = format!("{:x}", member.id);
+                    tracing::warn!(peer_id, %error, "cannot compare rows with a peer");
+                }
+            }
+        }
+        Ok(None)
+    }
 }
 
 struct Watch {

@@ -37,6 +37,7 @@ mod progress;
 mod proposals;
 mod queues;
 mod reads;
+mod rebuild;
 mod reconfigure;
 mod records;
 mod snapshots;
@@ -55,6 +56,7 @@ pub use boot::{BootError, Connect, Founding, Joined};
 pub use clock::Clock;
 pub use handle::{Answer, Handle, Limits, Sizes};
 pub use progress::Standing;
+pub use rebuild::{Damage, note_panic, rebuild};
 pub use transport::{Alone, BoxFuture, Outgoing, Overrun, Transport};
 pub(crate) use watches::{Requests as WatchRequests, Stream as WatchStream};
 
@@ -129,5 +131,6 @@ pub fn lock(data_dir: &std::path::Path) -> Result<impl Sized + use<>, BootError>
 /// Ends the process over a fault. What is durable stays durable; going on could break a promise.
 fn fatal(fault: &Fault) -> ! {
     tracing::error!(%fault, "the member cannot go on and stops");
+    rebuild::note(fault);
     std::process::abort();
 }

@@ -11,13 +11,16 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::codec::BadStream;
 use super::headers::Unwelcome;
 use super::patience::Patient;
+use crate::config::{Scheme, Url};
 use crate::limits;
+use crate::tls;
 
 /// The longest text of a refusal that is read.
 const REFUSAL_BYTES_MAX: usize = 64 * 1024;
@@ -31,9 +34,16 @@ pub(super) enum Trouble {
     Slow(Duration),
     #[error("the stream ended")]
     End,
+    #[error(
+        "{0} asks for TLS, but there is no certificate to show: --peer-cert-file and \
+         --peer-key-file are not given"
+    )]
+    NoTls(String),
+    #[error("TLS: {0}")]
+    Tls(io::Error),
     #[error(transparent)]
     Io(#[from] io::Error),
-    #[error(transparent)]
+    #[error("{}", explain(.0))]
     Http(#[from] hyper::Error),
     #[error(transparent)]
     Request(#[from] http::Error),
@@ -52,6 +62,8 @@ impl Trouble {
             Trouble::Io(error) => error.kind() != TimedOut,
             Trouble::Address(_)
             | Trouble::Slow(_)
+            | Trouble::NoTls(_)
+            | Trouble::Tls(_)
             | Trouble::Request(_)
             | Trouble::Unwelcome(_)
             | Trouble::Stream(_) => false,
@@ -76,6 +88,14 @@ fn io_kind(error: &dyn Error) -> Option<io::ErrorKind> {
     None
 }
 
+/// An error that says little itself, and what is behind it: an alert of TLS, a broken connection.
+fn explain(error: &hyper::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
 /// What requests carry.
 pub(super) type Load = UnsyncBoxBody<Bytes, io::Error>;
 
@@ -91,19 +111,32 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects to the member at a URL, whose other side may let writes wait so long. Only plain
-    /// text so far.
-    pub async fn open(url: &str, patience: Duration) -> Result<Self, Trouble> {
-        let authority = url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
-        let authority = authority.ok_or_else(|| Trouble::Address(vec![url.to_owned()]))?;
-        let opened = async {
-            let stream = TcpStream::connect(authority).await?;
+    /// Connects to the member at a URL, whose other side may let writes wait so long.
+    pub async fn open(
+        text: &str,
+        patience: Duration,
+        peers: Option<&tls::Peers>,
+    ) -> Result<Self, Trouble> {
+        let url = Url::parse(text.trim_end_matches('/'));
+        let url = url.map_err(|_| Trouble::Address(vec![text.to_owned()]))?;
+        let connect = async {
+            let stream = TcpStream::connect(&*url.address).await?;
             stream.set_nodelay(true)?;
-            let (requests, connection) =
-                http1::handshake(TokioIo::new(Patient::new(stream, patience))).await?;
-            // It ends with the last of the request and its answer; errors come out there.
-            tokio::spawn(connection);
-            Ok(Self { authority: authority.to_owned(), requests })
+            Ok::<_, Trouble>(Patient::new(stream, patience))
+        };
+        let opened = async {
+            let requests = match (url.scheme, peers) {
+                (Scheme::Http, _) => begin(connect.await?).await?,
+                (Scheme::Https, Some(peers)) => {
+                    let stream = peers.connect(url.host(), connect.await?).await;
+                    begin(stream.map_err(Trouble::Tls)?).await?
+                }
+                (Scheme::Https, None) => return Err(Trouble::NoTls(text.to_owned())),
+                (Scheme::Unix | Scheme::Unixs, _) => {
+                    return Err(Trouble::Address(vec![text.to_owned()]));
+                }
+            };
+            Ok(Self { authority: url.address.clone(), requests })
         };
         in_time(limits::PEER_DIAL_TIMEOUT, opened).await
     }
@@ -142,6 +175,17 @@ impl Connection {
         self.requests.ready().await?;
         Ok(self.requests.send_request(request).await?)
     }
+}
+
+/// Speaks HTTP on a stream. It ends with the last of the request and its answer; errors come out
+/// there.
+async fn begin<S>(stream: S) -> Result<SendRequest<Load>, Trouble>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (requests, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    Ok(requests)
 }
 
 /// The text of a refusal.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -17,6 +18,7 @@ use super::patience::Patient;
 use super::server::Desk;
 use crate::config::{Scheme, Url};
 use crate::limits;
+use crate::tls::{Door, Endpoint, Peers};
 
 /// The pause after a connection could not be accepted, as when descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -26,22 +28,27 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct Listener {
     socket: std::net::TcpListener,
     address: SocketAddr,
+    /// What an https URL is served with.
+    tls: Option<Arc<Peers>>,
 }
 
 impl Listener {
-    /// Binds a URL of `--listen-peer-urls`; port 0 picks a free port.
-    pub fn bind(url: &Url) -> io::Result<Self> {
-        match url.scheme {
-            Scheme::Http => {}
-            Scheme::Https | Scheme::Unix | Scheme::Unixs => {
-                return Err(io::ErrorKind::Unsupported.into());
+    /// Binds a URL of `--listen-peer-urls`; port 0 picks a free port. An https URL needs TLS.
+    pub fn bind(url: &Url, tls: Option<&Arc<Peers>>) -> io::Result<Self> {
+        let tls = match (url.scheme, tls) {
+            (Scheme::Http, _) => None,
+            (Scheme::Https, Some(tls)) => Some(tls.clone()),
+            (Scheme::Https, None) => {
+                let why = "--peer-cert-file and --peer-key-file are not given";
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
             }
-        }
+            (Scheme::Unix | Scheme::Unixs, _) => return Err(io::ErrorKind::Unsupported.into()),
+        };
         let socket = std::net::TcpListener::bind(&url.address)?;
         rustix::net::listen(&socket, limits::LISTEN_BACKLOG)?;
         socket.set_nonblocking(true)?;
         let address = socket.local_addr()?;
-        Ok(Self { socket, address })
+        Ok(Self { socket, address, tls })
     }
 
     /// Where it listens.
@@ -50,16 +57,18 @@ impl Listener {
     }
 
     /// Answers other members for as long as it is polled. Dropping it closes all connections.
-    pub(super) async fn serve(self, desk: Desk, seats: Arc<Semaphore>) {
-        let listener = TcpListener::from_std(self.socket).expect("a bound socket");
+    pub(super) async fn serve(self, desk: Desk, gate: Arc<Gate>) {
+        let Self { socket, tls, .. } = self;
+        let listener = TcpListener::from_std(socket).expect("a bound socket");
         let mut connections = JoinSet::new();
         loop {
-            let seat = seats.clone().acquire_owned().await.expect("nobody closes the semaphore");
+            let seat = gate.seats.clone().acquire_owned().await;
+            let seat = seat.expect("nobody closes the semaphore");
             match listener.accept().await {
-                Ok((stream, _)) => {
-                    let desk = desk.clone();
+                Ok((stream, from)) => {
+                    let (desk, gate, tls) = (desk.clone(), gate.clone(), tls.clone());
                     connections.spawn(async move {
-                        answer_all(desk, stream).await;
+                        gate.receive(desk, stream, from, tls).await;
                         drop(seat);
                     });
                 }
@@ -73,10 +82,49 @@ impl Listener {
     }
 }
 
+/// What callers of all listeners have to pass.
+pub(super) struct Gate {
+    /// How many more connections may be open.
+    seats: Arc<Semaphore>,
+    door: Door,
+}
+
+impl Gate {
+    pub fn new() -> Self {
+        let (time, most) = (limits::TLS_HANDSHAKE_TIMEOUT, limits::PEER_HANDSHAKES_MAX);
+        let seats = Arc::new(Semaphore::new(limits::PEER_CONNECTIONS_MAX));
+        Self { seats, door: Door::new(Endpoint::Peer, time, most) }
+    }
+
+    async fn receive(
+        &self,
+        desk: Desk,
+        stream: TcpStream,
+        from: SocketAddr,
+        tls: Option<Arc<Peers>>,
+    ) {
+        let _ = stream.set_nodelay(true);
+        let mut stream = Patient::new(stream, limits::PEER_IO_TIMEOUT);
+        match tls {
+            None => {
+                if self.door.hears_plain_text(&mut stream, &from.to_string()).await {
+                    answer_all(desk, stream).await;
+                }
+            }
+            Some(peers) => {
+                if let Some(stream) = self.door.admit(stream, &peers, from).await {
+                    answer_all(desk, stream).await;
+                }
+            }
+        }
+    }
+}
+
 /// Answers the requests of one connection.
-async fn answer_all(desk: Desk, stream: TcpStream) {
-    let _ = stream.set_nodelay(true);
-    let stream = Patient::new(stream, limits::PEER_IO_TIMEOUT);
+async fn answer_all<S>(desk: Desk, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = service_fn(move |request| {
         let desk = desk.clone();
         async move { Ok::<_, Infallible>(desk.answer(request).await) }
@@ -90,3 +138,8 @@ async fn answer_all(desk: Desk, stream: TcpStream) {
         tracing::debug!(%error, "a peer's connection ended badly");
     }
 }
+
+const _: () = assert!(
+    limits::PEER_HANDSHAKES_MAX < limits::PEER_CONNECTIONS_MAX,
+    "who shows no certificate cannot take every seat"
+);

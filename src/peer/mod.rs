@@ -25,6 +25,7 @@
 //! | `/raft/probing` | GET | that somebody is here, and the time |
 //! | `/members` | GET | the members, for one that joins |
 //! | `/version` | GET | what is served, and what the cluster agreed on |
+//! | `/kvorum/state` | GET | our whole state, for a kvorum that lost its own |
 //!
 //! In reading order: `codec` and `headers` are pure; `lane` is an outgoing stream, `remote` a
 //! member with its lanes, `outward` what is asked of it (`dial`, with `patience`), `snapshot` the
@@ -40,10 +41,11 @@
 //! 2. Messages of one kind to one member arrive in the order they were sent, or not at all, as long
 //!    as one stream lasts.
 //! 3. Who is of another cluster, or removed, is neither heard nor answered with messages.
-//!
 //! 4. Whatever becomes of a snapshot, its sender hears of it once ([`Host::snapshot_sent`]).
+//! 5. Where a CA is configured, nobody without a certificate of it is answered at all, and none is
+//!    called ([`tls::Peers`](crate::tls::Peers)).
 //!
-//! Absent so far: TLS, the prober, and `/leases`, `/members/promote`, `/members/hashkv`,
+//! Absent so far: the prober, and `/leases`, `/members/promote`, `/members/hashkv`,
 //! `/downgrade/enabled`. Absent for good: unix sockets between members.
 
 pub mod codec;
@@ -58,6 +60,7 @@ mod patience;
 mod remote;
 mod server;
 mod snapshot;
+mod state;
 mod transport;
 
 #[cfg(test)]
@@ -70,12 +73,14 @@ use tokio::sync::mpsc;
 
 pub use listener::Listener;
 pub use remote::Traffic;
+pub use state::{FetchError, fetch};
 pub use transport::Transport;
 
 use headers::Membership;
 
+use crate::error::Error;
 use crate::members::Member;
-use crate::node::{BoxFuture, Overrun};
+use crate::node::{BoxFuture, Outgoing, Overrun};
 use crate::raft::Message;
 
 /// What the transport asks and tells its member. It is called on the transport's thread, so nothing
@@ -100,6 +105,8 @@ pub trait Host: Send + Sync + 'static {
     fn disconnected(&self, id: u64);
     /// Another member says that this one was removed: it must stop.
     fn removed(&self);
+    /// Our newest state, for a member that lost its own. This may block.
+    fn hand_out_state(&self) -> Result<Outgoing, Error>;
     /// What the cluster says of an id.
     fn membership(&self, id: u64) -> Membership;
     /// The members, for one that joins.

@@ -24,6 +24,7 @@ use super::remote::Remote;
 use crate::limits;
 use crate::node::Overrun;
 use crate::raft::{Message, wire};
+use crate::tls::Peers;
 
 /// All that talking to one member takes.
 #[derive(Clone)]
@@ -31,6 +32,8 @@ pub(super) struct Line {
     pub identity: Arc<Identity>,
     pub host: Arc<dyn Host>,
     pub remote: Arc<Remote>,
+    /// What members with https URLs are shown.
+    pub tls: Option<Arc<Peers>>,
 }
 
 impl Line {
@@ -82,7 +85,7 @@ impl Line {
     /// Connects to the member, whose side may let writes wait so long.
     pub async fn connect(&self, turn: u64, patience: Duration) -> Result<Connection, Trouble> {
         match self.remote.url(turn) {
-            Some(url) => Connection::open(url, patience).await,
+            Some(url) => Connection::open(url, patience, self.tls.as_deref()).await,
             None => Err(Trouble::Address(Vec::new())),
         }
     }

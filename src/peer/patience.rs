@@ -1,7 +1,8 @@
 //! A stream whose writes do not wait for ever.
 //!
 //! A member that was cut off without a word, or stopped reading, would otherwise hold its stream,
-//! and with it the queue of messages to it, until the kernel gives up after many minutes.
+//! and with it the queue of messages to it, until the kernel gives up after many minutes. It lies
+//! below TLS, which would hold back small writes and take them as done.
 
 use std::io;
 use std::pin::Pin;
@@ -10,6 +11,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
+
+use crate::tls::{Caller, First};
 
 /// A stream that fails when the other side takes nothing for a while.
 pub(super) struct Patient<S> {
@@ -85,5 +88,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+impl<S: Caller> Caller for Patient<S> {
+    fn first(&self) -> impl Future<Output = First> + Send {
+        self.stream.first()
     }
 }

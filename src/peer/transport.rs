@@ -14,11 +14,12 @@ use std::time::Instant;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::codec::Kind;
 use super::headers::Identity;
+use super::listener::Gate;
 use super::outward::Line;
 use super::remote::{Remote, Traffic};
 use super::server::Desk;
@@ -30,6 +31,7 @@ use crate::members::Member;
 use crate::mvcc::HashKv;
 use crate::node::{self, BoxFuture, Outgoing};
 use crate::raft::{Message, MessageType};
+use crate::tls::{self, Peers as Tls};
 
 /// This member's end of all connections to others. Clones share it; with [`Transport::stop`] or the
 /// last of them everything ends.
@@ -114,19 +116,22 @@ impl Peer {
 
 impl Desk {
     fn line(&self, remote: Arc<Remote>) -> Line {
-        Line { identity: self.identity.clone(), host: self.host.clone(), remote }
+        let (identity, host) = (self.identity.clone(), self.host.clone());
+        Line { identity, host, remote, tls: self.tls.clone() }
     }
 }
 
 impl Transport {
-    /// A transport without other members, whose listeners are served from now on.
+    /// A transport without other members, whose listeners are served from now on. Members with
+    /// https URLs cannot be called without TLS.
     pub fn start(
         identity: Identity,
         host: Arc<dyn Host>,
         listeners: Vec<Listener>,
+        tls: Option<Arc<Tls>>,
     ) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let desk = Desk::new(identity, host);
+        let desk = Desk::new(identity, host, tls);
         let (stop, stopped) = oneshot::channel();
         let (handle, served) = (runtime.handle().clone(), desk.clone());
         let thread = thread::Builder::new()
@@ -253,10 +258,13 @@ impl node::Transport for Transport {
 /// The thread: serves until nobody holds the other end of `stopped`.
 fn run(runtime: Runtime, listeners: Vec<Listener>, desk: Desk, stopped: oneshot::Receiver<()>) {
     runtime.block_on(async {
-        let seats = Arc::new(Semaphore::new(limits::PEER_CONNECTIONS_MAX));
+        if desk.tls.is_some() {
+            tls::warm_up();
+        }
+        let gate = Arc::new(Gate::new());
         let mut serving = JoinSet::new();
         for listener in listeners {
-            serving.spawn(listener.serve(desk.clone(), seats.clone()));
+            serving.spawn(listener.serve(desk.clone(), gate.clone()));
         }
         let _ = stopped.await;
     });

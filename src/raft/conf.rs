@@ -112,6 +112,23 @@ pub fn apply(state: &ConfState, change: &Change) -> ConfState {
     sorted(next)
 }
 
+/// The changes that leave a member alone, as a voter.
+pub fn left_alone(state: &ConfState, own: u64) -> Vec<Change> {
+    let mut changes = Vec::new();
+    if !state.voters.contains(&own) {
+        let context = match contains(state, own) {
+            true => Context::promotion(own),
+            false => Context { id: own, ..Context::default() },
+        };
+        let context = context.encode();
+        changes.push(Change { id: 0, kind: Kind::AddVoter, node: own, context });
+    }
+    let others = state.voters.iter().chain(&state.learners).filter(|id| **id != own);
+    let remove = |id: &u64| Change { id: 0, kind: Kind::Remove, node: *id, context: Bytes::new() };
+    changes.extend(others.map(remove));
+    changes
+}
+
 /// The same configuration in the order that we write it.
 pub(super) fn sorted(mut state: ConfState) -> ConfState {
     state.voters.sort_unstable();

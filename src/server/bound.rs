@@ -18,6 +18,8 @@ pub(super) struct Bound {
     pub peers: Vec<peer::Listener>,
     /// What https listeners show, if there are any.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// What members show each other, if they do.
+    pub peer_tls: Option<Arc<tls::Peers>>,
 }
 
 impl Bound {
@@ -31,8 +33,12 @@ impl Bound {
         bind(&config.listen_client_urls, clients, &tls, &seats, &mut listeners)?;
         bind(&config.listen_client_http_urls, Surface::Http, &tls, &seats, &mut listeners)?;
         bind(&config.listen_metrics_urls, Surface::Metrics, &tls, &own, &mut listeners)?;
-        let peers = bind_peers(&config.listen_peer_urls)?;
-        Ok(Self { listeners, peers, tls })
+        let peer_tls = match &config.peer_tls {
+            Some(tls) => Some(Arc::new(tls::Peers::new(tls)?)),
+            None => None,
+        };
+        let peers = bind_peers(&config.listen_peer_urls, peer_tls.as_ref())?;
+        Ok(Self { listeners, peers, tls, peer_tls })
     }
 
     /// Where surfaces of a kind are served; unix sockets are left out.
@@ -54,14 +60,15 @@ fn certificates(config: &Config) -> Result<Option<Arc<rustls::ServerConfig>>, St
 }
 
 /// Binds what other members call.
-fn bind_peers(urls: &[Url]) -> Result<Vec<peer::Listener>, StartError> {
-    // TLS between members is not built yet; a member alone does without its peer listener.
-    let plain = urls.iter().filter(|url| !url.is_tls());
-    let bound = plain.map(|url| {
+fn bind_peers(
+    urls: &[Url],
+    tls: Option<&Arc<tls::Peers>>,
+) -> Result<Vec<peer::Listener>, StartError> {
+    let bind = |url: &Url| {
         let listen = |source| StartError::Listen { url: url.to_string(), source };
-        peer::Listener::bind(url).map_err(listen)
-    });
-    bound.collect()
+        peer::Listener::bind(url, tls).map_err(listen)
+    };
+    urls.iter().map(bind).collect()
 }
 
 fn bind(

@@ -13,9 +13,8 @@
 mod bound;
 mod client;
 mod connection;
-mod door;
 mod listener;
-mod refusals;
+mod repair;
 mod seats;
 mod wire;
 mod worker;
@@ -31,10 +30,10 @@ use tonic::transport::Channel;
 use crate::api::Router;
 use crate::config::Config;
 use crate::http::Surface;
-use crate::node::{self, Handle, Node};
+use crate::node::{self, BootError, Handle, Node};
 use crate::peer;
 use crate::peer::headers::Identity;
-use crate::tls::TlsError;
+use crate::tls::{self, TlsError};
 use crate::version;
 
 use bound::Bound;
@@ -54,6 +53,17 @@ pub enum StartError {
          and more (ulimit -n, or LimitNOFILE= of systemd)"
     )]
     Descriptors { limit: u64, needed: u64 },
+    #[error(
+        "the rows of this member differ from those of {peer:x}: one of the two is corrupt. If the \
+         other members agree among themselves, remove this member, and add it as a new one with an \
+         empty data directory"
+    )]
+    Corrupt { peer: u64 },
+    #[error(
+        "the state of this member is damaged ({damage}), and no other member gave its own: {why}. \
+         Start this member again when another one of its cluster runs; or restore a snapshot"
+    )]
+    Damaged { damage: String, why: String },
     #[error(transparent)]
     Tls(#[from] TlsError),
     #[error(transparent)]
@@ -84,7 +94,19 @@ pub struct Running {
 
 impl Server {
     /// Starts a member and returns when it serves.
+    ///
+    /// A member of several whose state is damaged takes another member's first.
     pub async fn start(config: Config) -> Result<Running, StartError> {
+        match Self::begin(config.clone()).await {
+            Err(StartError::Node(BootError::Damaged(damage))) => {
+                repair::repair(&config, &damage).await?;
+                Self::begin(config).await
+            }
+            started => started,
+        }
+    }
+
+    async fn begin(config: Config) -> Result<Running, StartError> {
         let worker_threads = match config.worker_threads {
             0 => thread::available_parallelism().map_or(1, |cores| cores.get()),
             threads => threads,
@@ -93,11 +115,11 @@ impl Server {
         let (client_addresses, metrics_addresses) =
             (bound.addresses(|surface| surface != Surface::Metrics), bound.addresses(is_metrics));
         let peer_addresses = bound.peers.iter().map(peer::Listener::address).collect();
-        let Bound { listeners, peers: peer_listeners, tls } = bound;
-        let settings = Settings::new(&config);
+        let Bound { listeners, peers: peer_listeners, tls, peer_tls } = bound;
+        let (settings, check) = (Settings::new(&config), config.initial_corrupt_check);
         let (made, peers) = std::sync::mpsc::channel();
         let connect = move |handle: &Handle| {
-            let transport = connect(handle, peer_listeners)?;
+            let transport = connect(handle, peer_listeners, peer_tls)?;
             let _ = made.send(transport.clone());
             Ok(Arc::new(transport) as Arc<dyn node::Transport>)
         };
@@ -105,6 +127,9 @@ impl Server {
         let peers = peers.recv().expect("a node that started is connected");
         let handle = node.handle();
         handle.ready().await?;
+        if check && let Ok(Some(peer)) = handle.contradicted().await {
+            return Err(StartError::Corrupt { peer });
+        }
         describe(&handle).await;
 
         let (stop, stopping) = watch::channel(false);
@@ -162,13 +187,17 @@ fn is_metrics(surface: Surface) -> bool {
 }
 
 /// Begins to talk to the other members in the name of `node`.
-fn connect(node: &Handle, listeners: Vec<peer::Listener>) -> std::io::Result<peer::Transport> {
+fn connect(
+    node: &Handle,
+    listeners: Vec<peer::Listener>,
+    tls: Option<Arc<tls::Peers>>,
+) -> std::io::Result<peer::Transport> {
     let identity = Identity {
         member_id: node.member_id(),
         cluster_id: node.cluster_id(),
         peer_urls: node.peer_urls(),
     };
-    peer::Transport::start(identity, Arc::new(node.clone()), listeners)
+    peer::Transport::start(identity, Arc::new(node.clone()), listeners, tls)
 }
 
 impl Running {

@@ -8,12 +8,11 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
 use super::connection::{self, Served, Settings};
-use super::door::{Caller, Door};
 use crate::api::Router;
 use crate::http::Surface;
 use crate::limits;
 use crate::node::Handle;
-use crate::tls;
+use crate::tls::{self, Caller, Door, Endpoint};
 
 /// The longest that requests under way may hold up a shutdown.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
@@ -87,7 +86,8 @@ impl Workers {
         settings: Settings,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        let door = Door::new(limits::TLS_HANDSHAKE_TIMEOUT, limits::TLS_HANDSHAKES_MAX);
+        let (time, most) = (limits::TLS_HANDSHAKE_TIMEOUT, limits::TLS_HANDSHAKES_MAX);
+        let door = Door::new(Endpoint::Client, time, most);
         let shared = Shared { router, node, settings, door: Arc::new(door), stopping };
         let mut workers = Vec::new();
         let mut threads = Vec::new();

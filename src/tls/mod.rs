@@ -1,4 +1,4 @@
-//! TLS on a listener: certificates that follow their files, and client certificates.
+//! TLS: certificates that follow their files, client certificates, and the door of a listener.
 //!
 //! - Certificate and key are looked at in every handshake, so rotation needs no restart. What
 //!   cannot be used is logged, and the certificate loaded before stays; connections that stand go
@@ -10,9 +10,16 @@
 //!
 //! The provider is aws-lc-rs because it knows P-521, which etcd's own `--auto-tls` makes.
 
+mod door;
 mod files;
+mod leaf;
+mod names;
+mod peers;
+mod refusals;
 mod resolver;
+mod screen;
 
+use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,7 +30,12 @@ use rustls::server::{NoServerSessionStorage, ServerConfig, WebPkiClientVerifier}
 use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, SupportedProtocolVersion};
 
+pub use door::{Caller, Door, First};
+pub use peers::Peers;
+pub use refusals::Endpoint;
+
 use crate::config::{Tls, TlsVersions};
+use files::Files;
 use resolver::Resolver;
 
 /// Why a listener's TLS cannot be set up; the text tells the operator which file and why.
@@ -61,6 +73,26 @@ pub enum TlsError {
          machine trusts; name the CA that signs your clients' certificates"
     )]
     NoCa,
+    #[error(
+        "without --peer-trusted-ca-file no certificate of another member can be verified; name the \
+         CA that signs them"
+    )]
+    NoPeerCa,
+    #[error(
+        "--peer-client-cert-file and --peer-client-key-file must both be present or both absent \
+         [key: {}, cert: {}]",
+        key.display(), cert.display()
+    )]
+    HalfPeerClient { cert: PathBuf, key: PathBuf },
+    #[error(
+        "--peer-cert-allowed-cn and --peer-cert-allowed-hostname are mutually exclusive \
+         (cns=[{names}], hostnames=[{hosts}])"
+    )]
+    TwoLists { names: String, hosts: String },
+    #[error("--peer-cert-allowed-hostname: {0:?} is neither a host name nor an address")]
+    AllowedHostname(String),
+    #[error("{0}")]
+    Crl(String),
     #[error("TLS: {0}")]
     Rustls(#[from] rustls::Error),
 }
@@ -71,26 +103,33 @@ impl TlsError {
     }
 }
 
-/// The rustls configuration of a listener.
+/// The rustls configuration of a listener for clients.
 pub fn server_config(tls: &Tls) -> Result<ServerConfig, TlsError> {
-    let mut provider = aws_lc_rs::default_provider();
-    if !tls.cipher_suites.is_empty() {
-        // Suites of TLS 1.3 cannot be chosen, so they stay.
-        provider.cipher_suites.retain(|suite| {
-            let name = format!("{:?}", suite.suite());
-            suite.tls13().is_some() || tls.cipher_suites.contains(&name)
-        });
-    }
-    let provider = Arc::new(provider);
-    let resolver = Arc::new(Resolver::new(tls, provider.clone())?);
+    let provider = provider(tls);
+    let clients = match &tls.trusted_ca_file {
+        Some(path) => Some(verifier(path, Arc::new(roots(path)?), provider.clone())?),
+        None if tls.client_cert_auth => return Err(TlsError::NoCa),
+        None => None,
+    };
+    let mut config = listener_config(tls, &provider, clients)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// What every listener has.
+fn listener_config(
+    tls: &Tls,
+    provider: &Arc<CryptoProvider>,
+    callers: Option<Arc<dyn ClientCertVerifier>>,
+) -> Result<ServerConfig, TlsError> {
+    let resolver = Arc::new(Resolver::new(certificate_of(tls), provider.clone())?);
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&versions(tls.versions))?;
-    let builder = match client_verifier(tls, provider)? {
+    let builder = match callers {
         None => builder.with_no_client_auth(),
         Some(verifier) => builder.with_client_cert_verifier(verifier),
     };
     let mut config = builder.with_cert_resolver(resolver);
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(config)
@@ -103,20 +142,44 @@ pub fn warm_up() {
     let _ = aws_lc_rs::default_provider().secure_random.fill(&mut [0]);
 }
 
-fn client_verifier(
-    tls: &Tls,
-    provider: Arc<CryptoProvider>,
-) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsError> {
-    let Some(path) = &tls.trusted_ca_file else {
-        return if tls.client_cert_auth { Err(TlsError::NoCa) } else { Ok(None) };
-    };
-    let bad = |why: String| TlsError::Certificate { path: path.clone(), why };
+/// The cryptography that the configuration leaves.
+fn provider(tls: &Tls) -> Arc<CryptoProvider> {
+    let mut provider = aws_lc_rs::default_provider();
+    if !tls.cipher_suites.is_empty() {
+        // Suites of TLS 1.3 cannot be chosen, so they stay.
+        provider.cipher_suites.retain(|suite| {
+            let name = format!("{:?}", suite.suite());
+            suite.tls13().is_some() || tls.cipher_suites.contains(&name)
+        });
+    }
+    Arc::new(provider)
+}
+
+fn certificate_of(tls: &Tls) -> Files {
+    Files { cert_file: tls.cert_file.clone(), key_file: tls.key_file.clone() }
+}
+
+/// The authorities in a file.
+fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in files::certificates("CA", path)? {
-        roots.add(certificate).map_err(|error| bad(error.to_string()))?;
+        roots.add(certificate).map_err(|error| bad_ca(path, &error))?;
     }
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-    Ok(Some(verifier.map_err(|error| bad(error.to_string()))?))
+    Ok(roots)
+}
+
+/// Requires certificates that these authorities signed.
+fn verifier(
+    path: &Path,
+    roots: Arc<RootCertStore>,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build();
+    verifier.map_err(|error| bad_ca(path, &error))
+}
+
+fn bad_ca(path: &Path, why: &dyn Display) -> TlsError {
+    TlsError::Certificate { path: path.to_owned(), why: why.to_string() }
 }
 
 fn versions(versions: TlsVersions) -> Vec<&'static SupportedProtocolVersion> {

@@ -9,18 +9,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use rustls::SignatureScheme;
+use rustls::client::ResolvesClientCert;
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use super::TlsError;
 use super::files::{Contents, Files};
-use crate::config::Tls;
 
 /// How often the log is reminded of files that stay unusable.
 const REMINDER: Duration = Duration::from_secs(600);
 
-/// Serves the certificate that the files hold now.
+/// Shows the certificate that the files hold now.
 pub(super) struct Resolver {
     files: Files,
     provider: Arc<CryptoProvider>,
@@ -42,8 +43,7 @@ impl fmt::Debug for Resolver {
 }
 
 impl Resolver {
-    pub fn new(tls: &Tls, provider: Arc<CryptoProvider>) -> Result<Self, TlsError> {
-        let files = Files { cert_file: tls.cert_file.clone(), key_file: tls.key_file.clone() };
+    pub fn new(files: Files, provider: Arc<CryptoProvider>) -> Result<Self, TlsError> {
         let contents = files.read()?;
         let key = Arc::new(files.parse(&contents, &provider)?);
         let current = Mutex::new(Current { contents, key, complaint: None });
@@ -91,5 +91,15 @@ impl Current {
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.current())
+    }
+}
+
+impl ResolvesClientCert for Resolver {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.current())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }

@@ -5,9 +5,11 @@ use crate::config::flag::Flag;
 use crate::config::flag::Kind::{
     Bool, Choice, Duration, Gates, Signed, Text, Unsigned, Unsigned32, Urls,
 };
-use crate::config::flag::Status::{Built, Idle, Later, Peers};
+use crate::config::flag::Status::{Built, Idle, Later};
 
 const BBOLT: &str = "it tunes etcd's bbolt, which kvorum does not use";
+
+const FIVE: &str = "a peer that is silent, or takes nothing, is given up after 5 s";
 
 pub static MEMBER: [Flag; 31] = [
     flag("name", Text, "default", "The member's name, for people.", Built),
@@ -145,8 +147,8 @@ pub static MEMBER: [Flag; 31] = [
         "Serve the JSON gateway under /v3/.",
         Idle("this version has no JSON gateway"),
     ),
-    flag("raft-read-timeout", Duration, "5s", "Limit on reads from a peer.", Peers),
-    flag("raft-write-timeout", Duration, "5s", "Limit on writes to a peer.", Peers),
+    flag("raft-read-timeout", Duration, "5s", "Limit on reads from a peer.", Idle(FIVE)),
+    flag("raft-write-timeout", Duration, "5s", "Limit on writes to a peer.", Idle(FIVE)),
     flag("feature-gates", Gates, "", "Gate=true|false pairs, by etcd's names.", Built),
     flag(
         "config-file",
@@ -190,7 +192,7 @@ pub static FEATURES: [Flag; 10] = [
         Bool,
         "false",
         "Do not compare a peer's certificate with its address.",
-        Peers,
+        Built,
     ),
     flag(
         "watch-progress-notify-interval",
@@ -223,7 +225,7 @@ pub static UNSAFE: [Flag; 2] = [
         Bool,
         "false",
         "Turn this member's data into a cluster of one.",
-        Later("take a snapshot and restore it with `kvorum snapshot restore`"),
+        Built,
     ),
     flag(
         "unsafe-no-fsync",

@@ -3,7 +3,7 @@
 use super::flag;
 use crate::config::flag::Flag;
 use crate::config::flag::Kind::{Bool, Origins, Text, Unsigned, Words};
-use crate::config::flag::Status::{Built, Idle, Later, Peers};
+use crate::config::flag::Status::{Built, Idle, Later};
 
 const OWN_CERTIFICATES: &str = "make certificates and name them with --cert-file and --key-file";
 const NO_AUTO: &str = "kvorum makes no certificates of its own";
@@ -32,14 +32,14 @@ pub static SECURITY: [Flag; 25] = [
     ),
     flag("trusted-ca-file", Text, "", "CA that signs client certificates.", Built),
     flag("auto-tls", Bool, "false", "Make a certificate for clients.", Later(OWN_CERTIFICATES)),
-    flag("peer-cert-file", Text, "", "Certificate shown to peers.", Peers),
-    flag("peer-key-file", Text, "", "Its key.", Peers),
-    flag("peer-client-cert-auth", Bool, "false", "Ask peers for certificates.", Peers),
-    flag("peer-client-cert-file", Text, "", "Certificate for requests to peers.", Peers),
-    flag("peer-client-key-file", Text, "", "Its key.", Peers),
-    flag("peer-trusted-ca-file", Text, "", "CA that signs peer certificates.", Peers),
-    flag("peer-cert-allowed-cn", Words, "", "Common names peers may have.", Peers),
-    flag("peer-cert-allowed-hostname", Words, "", "Host names peers may have.", Peers),
+    flag("peer-cert-file", Text, "", "Certificate shown to peers.", Built),
+    flag("peer-key-file", Text, "", "Its key.", Built),
+    flag("peer-client-cert-auth", Bool, "false", "Ask peers for certificates.", Built),
+    flag("peer-client-cert-file", Text, "", "Certificate for requests to peers.", Built),
+    flag("peer-client-key-file", Text, "", "Its key.", Built),
+    flag("peer-trusted-ca-file", Text, "", "CA that signs peer certificates.", Built),
+    flag("peer-cert-allowed-cn", Words, "", "Common names peers may have.", Built),
+    flag("peer-cert-allowed-hostname", Words, "", "Host names peers may have.", Built),
     flag(
         "peer-auto-tls",
         Bool,
@@ -54,7 +54,7 @@ pub static SECURITY: [Flag; 25] = [
         "Years a certificate of --auto-tls is good for.",
         Idle(NO_AUTO),
     ),
-    flag("peer-crl-file", Text, "", "Peer certificates that are revoked.", Peers),
+    flag("peer-crl-file", Text, "", "Peer certificates that are revoked.", Built),
     flag("cipher-suites", Words, "", "Cipher suites of TLS 1.2, by Go's names.", Built),
     flag("cors", Origins, "*", "Web pages that may call, by origin; * is all.", Built),
     flag(

@@ -34,7 +34,7 @@ async fn a_death_is_noticed_at_once() {
         until("more attempts", || dials() > before + 4).await;
         assert_eq!(*a.witness.disconnected.lock(), vec![b.id; deaths], "told once");
         let url = Url::http(&b.address.to_string());
-        b = Node::start_on(Listener::bind(&url).expect("it is free again"), 2, CLUSTER);
+        b = Node::start_on(Listener::bind(&url, None).expect("it is free again"), 2, CLUSTER);
     }
 }
 

@@ -11,13 +11,14 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::config::Url;
+use crate::config::{PeerTls, Scheme, Url};
 use crate::members::Member;
 use crate::node::{BoxFuture, Overrun};
 use crate::peer::codec::Kind;
 use crate::peer::headers::{Identity, Membership};
 use crate::peer::{Host, Listener, Transport};
 use crate::raft::{Message, MessageType};
+use crate::tls::Peers;
 
 /// What a member was asked and told.
 pub(super) struct Witness {
@@ -139,6 +140,10 @@ impl Host for Witness {
         self.disconnected.lock().push(id);
     }
 
+    fn hand_out_state(&self) -> Result<crate::node::Outgoing, crate::error::Error> {
+        Err(crate::error::Error::Stopped)
+    }
+
     fn membership(&self, id: u64) -> Membership {
         match (self.gone.lock().contains(&id), self.strangers.lock().contains(&id)) {
             (true, _) => Membership::Removed,
@@ -166,6 +171,7 @@ impl Host for Witness {
 /// A member that listens until it is dropped.
 pub(super) struct Node {
     pub id: u64,
+    scheme: &'static str,
     pub address: SocketAddr,
     pub witness: Arc<Witness>,
     pub transport: Transport,
@@ -173,7 +179,7 @@ pub(super) struct Node {
 
 /// A listener on a free port.
 pub(super) fn listener() -> Listener {
-    Listener::bind(&Url::http("127.0.0.1:0")).expect("a free port")
+    Listener::bind(&Url::http("127.0.0.1:0"), None).expect("a free port")
 }
 
 impl Node {
@@ -182,17 +188,34 @@ impl Node {
     }
 
     pub fn start_on(listener: Listener, member_id: u64, cluster_id: u64) -> Self {
+        Self::begin(listener, "http", None, (member_id, cluster_id))
+    }
+
+    /// A member of an encrypted cluster, at an address.
+    pub fn start_tls(address: &str, ids: (u64, u64), tls: &PeerTls) -> Self {
+        let tls = Arc::new(Peers::new(tls).expect("good files"));
+        let url = Url { scheme: Scheme::Https, address: address.to_owned() };
+        let listener = Listener::bind(&url, Some(&tls)).expect("a free port");
+        Self::begin(listener, "https", Some(tls), ids)
+    }
+
+    fn begin(
+        listener: Listener,
+        scheme: &'static str,
+        tls: Option<Arc<Peers>>,
+        (member_id, cluster_id): (u64, u64),
+    ) -> Self {
         let address = listener.address();
-        let peer_urls = vec![format!("http://{address}")];
+        let peer_urls = vec![format!("{scheme}://{address}")];
         let witness = Arc::new(Witness::default());
         let identity = Identity { member_id, cluster_id, peer_urls };
-        let transport = Transport::start(identity, witness.clone(), vec![listener]);
+        let transport = Transport::start(identity, witness.clone(), vec![listener], tls);
         let transport = transport.expect("the process may have a thread");
-        Self { id: member_id, address, witness, transport }
+        Self { id: member_id, scheme, address, witness, transport }
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// A message of this member.

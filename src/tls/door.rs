@@ -12,10 +12,13 @@
 //!   library then says what is wrong, as curl, Go and gRPC do.
 //! - Whoever is turned away is logged by [`Refusals`]; who leaves without a word, as probes of
 //!   ports do, is not.
+//! - A member that calls another shows a certificate that fits where it calls from
+//!   ([`Door::admit`]).
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +29,8 @@ use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::refusals::Refusals;
+use super::peers::{Peers, Unplaced};
+use super::refusals::{Endpoint, Refusals};
 use crate::limits;
 
 #[cfg(test)]
@@ -61,12 +65,14 @@ enum Refusal {
     Handshake(io::Error),
     #[error("tls: the client shows the certificate of a CA (CA:TRUE); sign one with it instead")]
     CaCertificate,
+    #[error(transparent)]
+    Unplaced(#[from] Unplaced),
     #[error("the client left without a word")]
     Left,
 }
 
 /// What a caller says first.
-pub(super) enum First {
+pub enum First {
     Byte(u8),
     /// Nothing: it is gone.
     End,
@@ -75,7 +81,7 @@ pub(super) enum First {
 }
 
 /// A client's end of a connection, before anything was read from it.
-pub(super) trait Caller: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+pub trait Caller: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// Waits for the first byte and leaves it where it is.
     fn first(&self) -> impl Future<Output = First> + Send;
 }
@@ -96,8 +102,8 @@ impl Caller for UnixStream {
     }
 }
 
-/// Lets connections in, on all workers.
-pub(super) struct Door {
+/// Lets connections in, on all threads that serve them.
+pub struct Door {
     handshake_time: Duration,
     handshakes_max: usize,
     pending: Mutex<Pending>,
@@ -126,8 +132,9 @@ impl Drop for Ticket<'_> {
 }
 
 impl Door {
-    pub fn new(handshake_time: Duration, handshakes_max: usize) -> Self {
-        let (pending, refusals) = (Mutex::default(), Refusals::new());
+    /// A door with so much time for a handshake, and so many at once.
+    pub fn new(endpoint: Endpoint, handshake_time: Duration, handshakes_max: usize) -> Self {
+        let (pending, refusals) = (Mutex::default(), Refusals::new(endpoint));
         Self { handshake_time, handshakes_max, pending, refusals }
     }
 
@@ -151,8 +158,35 @@ impl Door {
         tls: Arc<rustls::ServerConfig>,
         from: &str,
     ) -> Option<TlsStream<S>> {
+        self.in_time(from, handshake(stream, tls)).await
+    }
+
+    /// The encrypted stream of another member, if it may call from where it does.
+    pub async fn admit<S: Caller>(
+        &self,
+        stream: S,
+        peers: &Peers,
+        address: SocketAddr,
+    ) -> Option<TlsStream<S>> {
+        let admitted = async {
+            let stream = handshake(stream, peers.server()).await?;
+            let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+            if let Some(certificate) = shown {
+                peers.check_address(certificate, address.ip()).await?;
+            }
+            Ok(stream)
+        };
+        self.in_time(&address.to_string(), admitted).await
+    }
+
+    /// What comes of a handshake that takes a place, and not too long.
+    async fn in_time<T>(
+        &self,
+        from: &str,
+        handshake: impl Future<Output = Result<T, Refusal>>,
+    ) -> Option<T> {
         let mut ticket = self.enter();
-        let shaken = tokio::time::timeout(self.handshake_time, handshake(stream, tls));
+        let shaken = tokio::time::timeout(self.handshake_time, handshake);
         let shaken = tokio::select! {
             shaken = shaken => shaken.unwrap_or(Err(Refusal::Slow(self.handshake_time))),
             _ = &mut ticket.called_off => Err(Refusal::Crowd),

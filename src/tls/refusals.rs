@@ -13,8 +13,16 @@ use crate::limits;
 
 const WINDOW: Duration = Duration::from_secs(10);
 
+/// Who calls at a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    Client,
+    Peer,
+}
+
 /// What was logged lately, and what was not.
 pub(super) struct Refusals {
+    endpoint: Endpoint,
     window: Mutex<Window>,
 }
 
@@ -25,23 +33,28 @@ struct Window {
 }
 
 impl Refusals {
-    pub fn new() -> Self {
-        Self { window: Mutex::new(Window { began: Instant::now(), lines: 0, unlogged: 0 }) }
+    pub fn new(endpoint: Endpoint) -> Self {
+        let window = Window { began: Instant::now(), lines: 0, unlogged: 0 };
+        Self { endpoint, window: Mutex::new(window) }
     }
 
     /// Tells the log whom the member turned away and why.
     pub fn log(&self, remote_addr: &str, error: &dyn Display) {
-        match self.window.lock().admit(Instant::now()) {
-            Some(0) => {
-                tracing::warn!(remote_addr, %error, "rejected connection on client endpoint");
-            }
-            Some(unlogged) => tracing::warn!(
+        let Some(unlogged) = self.window.lock().admit(Instant::now()) else { return };
+        let unlogged = (unlogged > 0).then_some(unlogged);
+        match self.endpoint {
+            Endpoint::Client => tracing::warn!(
                 remote_addr,
                 %error,
                 unlogged,
                 "rejected connection on client endpoint"
             ),
-            None => {}
+            Endpoint::Peer => tracing::warn!(
+                remote_addr,
+                %error,
+                unlogged,
+                "rejected connection on peer endpoint"
+            ),
         }
     }
 }

@@ -27,7 +27,7 @@ async fn connection() -> (TcpStream, TcpStream) {
 #[tokio::test]
 async fn a_client_that_does_not_finish_its_handshake_is_cut_off() {
     let time = Duration::from_millis(50);
-    let door = Door::new(time, 8);
+    let door = Door::new(Endpoint::Client, time, 8);
     // A record of 200 bytes, none of which follows.
     for start in [&b""[..], b"\x16\x03\x01\x00\xc8"] {
         let (mut client, server) = connection().await;
@@ -42,7 +42,7 @@ async fn a_client_that_does_not_finish_its_handshake_is_cut_off() {
 
 #[tokio::test]
 async fn at_the_bound_the_oldest_goes() {
-    let door = Arc::new(Door::new(Duration::from_secs(3600), 2));
+    let door = Arc::new(Door::new(Endpoint::Client, Duration::from_secs(3600), 2));
     let (mut clients, mut handshakes) = (Vec::new(), JoinSet::new());
     for number in 0..5_u64 {
         let (client, server) = connection().await;
