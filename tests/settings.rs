@@ -9,7 +9,6 @@ use crate::tidy::sources;
 const UNREAD: [(&str, &str); 3] = [
     ("initial_cluster_state", "founding and joining are verified by it"),
     ("snapshot_count", "docs/differences.md argues it"),
-    ("strict_reconfig_check", "waits for peers"),
 ];
 
 #[test]

@@ -57,7 +57,7 @@ pub use gates::GateError;
 pub use initial_cluster::{FoundingError, resolve as resolve_url};
 pub use notice::Notice;
 pub use refusal::Refusal;
-pub use url::{Scheme, Url, UrlError};
+pub use url::{Scheme, Url, UrlError, print_list};
 
 /// What a command line asks for.
 #[derive(Debug)]

@@ -51,6 +51,8 @@ pub struct Limits {
     pub request_timeout: Duration,
     pub election_timeout: Duration,
     pub unary_warning: Duration,
+    /// Whether to refuse changes of members that the cluster cannot bear.
+    pub strict_reconfig: bool,
     pub watch: crate::watch::Limits,
 }
 

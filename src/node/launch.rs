@@ -252,6 +252,7 @@ fn request_limits(config: &Config) -> Limits {
         request_timeout: config.request_timeout(),
         election_timeout: config.election_timeout,
         unary_warning: config.warning_unary_request_duration,
+        strict_reconfig: config.strict_reconfig_check,
         watch: crate::watch::Limits {
             fragment_bytes: config.max_request_bytes + limits::GRPC_OVERHEAD_BYTES,
             progress_interval_ms: config.watch_progress_notify_interval.as_millis() as u64,

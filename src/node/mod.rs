@@ -38,6 +38,7 @@ mod proposals;
 mod queues;
 mod reads;
 mod rebuild;
+mod reconfigure;
 mod records;
 mod snapshots;
 mod transport;
