@@ -61,6 +61,11 @@ pub enum BootError {
     Unusable(String),
     #[error("cannot talk to other members: {0}")]
     Peers(io::Error),
+    #[error(
+        "this member was removed from its cluster; to bring it back, remove its data directory and \
+         add it as a new member"
+    )]
+    Removed,
     #[error("the member stopped before it was ready; see its log")]
     NotReady,
     #[error(transparent)]
