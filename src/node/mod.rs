@@ -38,6 +38,7 @@ mod proposals;
 mod queues;
 mod reads;
 mod records;
+mod sendings;
 mod snapshots;
 mod transport;
 mod watches;
