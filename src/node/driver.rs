@@ -327,22 +327,21 @@ impl Driver {
         let proposal = message.msg_type() == MessageType::MsgPropose;
         let question = message.msg_type() == MessageType::MsgReadIndex;
         let kept = (proposal || question).then(|| message.clone());
-        let (from, kind) = (format!("{:x}", message.from), message.msg_type());
-        match self.parts.core.step(message) {
-            Ok(()) => {}
-            Err(refusal @ Refusal::LogLost { .. }) => {
-                return Err(Fault::Broken(refusal.to_string()));
-            }
-            Err(Refusal::Transferring { .. } | Refusal::NotLeader { .. }) if proposal => {
-                self.held_messages.extend(kept.filter(|message| !message.reject));
-                self.held_messages.truncate(limits::PROPOSALS_HELD_MAX);
-            }
-            Err(Refusal::TermUncommitted) => {
-                // A reader's question, which can be put as soon as this leader has committed.
-                self.held_questions.extend(kept);
+        let (from, kind) = (message.from, message.msg_type());
+        let Err(refusal) = self.parts.core.step(message) else { return Ok(()) };
+        match (&refusal, kept) {
+            (Refusal::LogLost { .. }, _) => return Err(Fault::Broken(refusal.to_string())),
+            (
+                Refusal::Transferring { .. } | Refusal::NotLeader { .. } | Refusal::NoLeader,
+                Some(message),
+            ) if proposal => self.hold_message(message),
+            // A reader's question, which can be put as soon as this leader has committed.
+            (Refusal::TermUncommitted, Some(message)) => {
+                self.held_questions.push(message);
                 self.held_questions.truncate(limits::PROPOSALS_HELD_MAX);
             }
-            Err(refusal) => {
+            (_, _) => {
+                let from = format!("{from:x}");
                 tracing::debug!(from, ?kind, %refusal, "a message is refused");
             }
         }

@@ -1,13 +1,12 @@
 //! The driver's offers to raft: clients' proposals, changes of members, what peers forwarded.
 
-use std::sync::atomic::Ordering;
-
 use super::super::applier;
 use super::super::proposals::{Answer, Proposal, Waiting};
 use super::Driver;
 use crate::error::Error;
+use crate::limits;
 use crate::raft::conf::Change;
-use crate::raft::{Proposed, Refusal};
+use crate::raft::{Message, Proposed, Refusal};
 
 impl Driver {
     /// Offers all proposals to raft as one batch.
@@ -68,23 +67,48 @@ impl Driver {
             let held = self.proposals.take_held();
             self.propose(held);
         }
-        let leader = self.parts.progress.leader.load(Ordering::Acquire);
-        let moving = self.parts.core.status().transferee != 0;
-        if self.held_messages.is_empty() || leader == 0 || moving {
+        self.hand_on();
+    }
+
+    /// Keeps a proposal of a peer that took this member for the leader, if there is room.
+    pub(super) fn hold_message(&mut self, message: Message) {
+        let entries = self.held_messages.iter().flat_map(|held| &held.entries);
+        let bytes: usize = entries.map(|entry| entry.data.len()).sum();
+        let room = bytes < limits::PROPOSALS_HELD_BYTES_MAX
+            && self.held_messages.len() < limits::PROPOSALS_HELD_MAX;
+        if room && !message.reject {
+            self.held_messages.push(message);
+        }
+        self.hand_on();
+    }
+
+    /// Hands on what peers took to this member when it led, as soon as it is known who does.
+    ///
+    /// Not a tick later: a member that gave leadership away in order to stop has no such time.
+    pub(super) fn hand_on(&mut self) {
+        let status = self.parts.core.status();
+        let leader = status.standing.leader;
+        if leader == 0 || status.transferee != 0 {
             return;
         }
-        for mut message in std::mem::take(&mut self.held_messages) {
+        for message in std::mem::take(&mut self.held_messages) {
             if leader == self.parts.member_id {
                 // It is a leader's guard that refuses it now, if any: nothing is left to try.
                 let _ = self.parts.core.step(message);
-            } else if leader != message.from {
-                // Once: two that take each other for the leader would pass it back and forth.
-                message.reject = true;
-                message.to = leader;
-                self.parts.peers.send(message);
+            } else {
+                self.parts.peers.send(handed_on(message, self.parts.member_id, leader));
             }
         }
     }
+}
+
+/// A peer's proposal, on its way to who leads now. That may be the peer itself, and raft hears
+/// nobody from himself, so it goes in our name: who waits for it knows it by its id.
+fn handed_on(mut message: Message, own: u64, leader: u64) -> Message {
+    (message.from, message.to) = (own, leader);
+    // Once: two that take each other for the leader would pass it back and forth.
+    message.reject = true;
+    message
 }
 
 /// Whether a proposal that was refused may be taken in a while.
@@ -108,5 +132,64 @@ pub(super) fn client_error(refusal: &Refusal) -> Error {
         | Refusal::LogLost { .. }
         | Refusal::BadChange(_)
         | Refusal::Malformed(_) => Error::Stopped,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::{Boot, ConfState, Core, Entry, MessageType, Role, conf};
+
+    /// One of two members, that leads: its only peer votes for it.
+    fn leader_of_two() -> Core {
+        let founders = [1, 2].map(|id| {
+            let member = conf::Context { id, ..conf::Context::default() };
+            (id, member.encode())
+        });
+        let (hard_state, entries) = conf::bootstrap(founders.to_vec());
+        let applied = entries.len() as u64;
+        let conf_state = ConfState { voters: vec![1, 2], ..ConfState::default() };
+        let boot = Boot {
+            id: 1,
+            applied,
+            hard_state,
+            conf_state,
+            entries,
+            seed: 1,
+            election_tick: 10,
+            heartbeat_tick: 1,
+            ..Boot::default()
+        };
+        let mut core = Core::new(boot).expect("a consistent boot");
+        core.campaign().expect("a voter");
+        while core.status().standing.role != Role::Leader {
+            let work = core.work().expect("an election goes on");
+            if let Some(persist) = work.persist {
+                core.on_persisted(persist.number);
+            }
+            for message in work.messages {
+                let answer = match message.msg_type() {
+                    MessageType::MsgRequestPreVote => MessageType::MsgRequestPreVoteResponse,
+                    MessageType::MsgRequestVote => MessageType::MsgRequestVoteResponse,
+                    _ => continue,
+                };
+                let mut vote = Message { from: 2, to: 1, term: message.term, ..Message::default() };
+                vote.set_msg_type(answer);
+                core.step(vote).expect("a vote");
+            }
+        }
+        core
+    }
+
+    /// While leadership moves from 2 to 1, 2 holds what 1 has forwarded to it.
+    #[test]
+    fn a_new_leader_takes_back_what_it_forwarded() {
+        let mut core = leader_of_two();
+        let last = core.status().last_index;
+        let entries = vec![Entry { data: "a".into(), ..Entry::default() }];
+        let mut held = Message { from: 1, to: 2, entries, ..Message::default() };
+        held.set_msg_type(MessageType::MsgPropose);
+        core.step(handed_on(held, 2, 1)).expect("a proposal for its leader");
+        assert_eq!(core.status().last_index, last + 1);
     }
 }
