@@ -56,7 +56,7 @@ func TestLaggingFollower(t *testing.T) {
 	settled, stall := anonymous(t, follower), time.Duration(l.canary.longest.Load())
 	latencies := l.latencies(since)
 	leaderPeak, followerPeak := peaks()
-	snapshots := metric(t, follower, "etcd_network_snapshot_receive_success")
+	snapshots := c.snapshotsOf(t, follower)
 	l.Finish()
 	p50, p99 := at(latencies, 0.5), at(latencies, 0.99)
 	rate := float64(len(latencies)) / took.Seconds()
@@ -150,6 +150,19 @@ func peaksOf(a, b *Member) (peaks func() (int64, int64)) {
 		most := <-done
 		return most[0], most[1]
 	}
+}
+
+// snapshotsOf is how many snapshots a member has installed.
+func (c *Cluster) snapshotsOf(t testing.TB, member *Member) float64 {
+	t.Helper()
+	if c.program.Etcd {
+		return metric(t, member, "etcd_network_snapshot_receive_success")
+	}
+	text, err := os.ReadFile(member.LogPath())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return float64(strings.Count(string(text), `"msg":"installed a snapshot"`))
 }
 
 // metric sums all series of a name.
