@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use kvorum::config::{Config, Notice, Start, Url};
 use kvorum::logging::{self, Level};
-use kvorum::{Running, Server, version};
+use kvorum::{Running, Server, node, version};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -29,6 +29,11 @@ pub fn run(start: Start, arguments: &[String]) -> ExitCode {
     if let Err(error) = logging::install(&logging) {
         return fail("failed to verify flags", &error);
     }
+    let log = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        log(panic);
+        node::note_panic();
+    }));
     logging::write(Level::Info, "Running: ", &[("args", json!(arguments))]);
     notices.iter().for_each(Notice::log);
     log_start(&config);

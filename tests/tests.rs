@@ -29,12 +29,6 @@ macro_rules! folders {
     };
 }
 
-/// Changing members is not built; what etcd answers to it waits here.
-#[test]
-fn later() {
-    support::harness::run_later("later");
-}
-
 folders! {
     range
     range_stream

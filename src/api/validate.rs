@@ -7,6 +7,7 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 
+use crate::config::{Url, print_list};
 use crate::error::Error;
 use crate::pb::range_request::{SortOrder, SortTarget};
 use crate::pb::request_op::Request;
@@ -49,6 +50,14 @@ pub fn range_stream(request: &RangeRequest) -> Result<(), Error> {
         return Err(Error::RangeStreamFilters);
     }
     Ok(())
+}
+
+/// The peer URLs of a member to be added, in their one spelling and order.
+pub fn peer_urls(urls: &[String]) -> Result<Vec<String>, Error> {
+    let parsed: Result<Vec<Url>, _> = urls.iter().map(|url| Url::parse(url)).collect();
+    let mut urls = print_list(&parsed.map_err(|_| Error::MemberBadURLs)?);
+    urls.sort();
+    if urls.is_empty() { Err(Error::MemberBadURLs) } else { Ok(urls) }
 }
 
 /// A put names a key and does not both give and ignore a value or a lease.

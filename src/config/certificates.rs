@@ -21,7 +21,7 @@ pub struct Tls {
     pub cipher_suites: Vec<String>,
 }
 
-/// What members show each other. Kept for the day this version has peers.
+/// What members show each other, and whom they let in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerTls {
     pub listener: Tls,

@@ -57,7 +57,7 @@ pub use gates::GateError;
 pub use initial_cluster::{FoundingError, resolve as resolve_url};
 pub use notice::Notice;
 pub use refusal::Refusal;
-pub use url::{Scheme, Url, UrlError};
+pub use url::{Scheme, Url, UrlError, print_list};
 
 /// What a command line asks for.
 #[derive(Debug)]
@@ -157,7 +157,7 @@ pub struct Config {
     pub grpc_keepalive_interval: Duration,
     pub grpc_keepalive_timeout: Duration,
     pub client_tls: Option<Tls>,
-    /// Kept for the day this version has peers.
+    /// What members show each other, and whom they let in.
     pub peer_tls: Option<PeerTls>,
     /// Serve the JSON gateway beside gRPC.
     pub enable_grpc_gateway: bool,

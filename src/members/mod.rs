@@ -10,6 +10,7 @@
 
 mod change;
 mod join;
+mod quorum;
 mod urls;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,7 @@ use crate::storage::engine::{Table, Write};
 
 pub use change::Change;
 pub use join::{JoinError, is_bootstrapped, join};
+pub use quorum::Contact;
 pub use urls::{Difference, Resolve, difference};
 
 #[cfg(test)]

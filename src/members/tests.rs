@@ -1,6 +1,7 @@
 //! Ids against values a real etcd 3.7 computes, and rows against the bytes it stores.
 
 mod joining;
+mod quorum;
 
 use super::*;
 use crate::error::Error;

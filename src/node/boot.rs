@@ -15,6 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::handle::Handle;
+use super::rebuild::{self, Damage};
 use super::transport::Transport;
 use super::{Node, launch, records};
 use crate::config::{Config, FoundingError};
@@ -53,6 +54,11 @@ pub enum BootError {
          --storage-engine={found}", dir.display()
     )]
     OtherEngine { dir: PathBuf, found: String, wanted: &'static str },
+    /// Another member's state can be put in its place: see [`super::rebuild`].
+    #[error("the state of this member is damaged: {}", .0.fault)]
+    Damaged(Box<Damage>),
+    #[error("another member's state is of no use: {0}")]
+    Unusable(String),
     #[error("cannot talk to other members: {0}")]
     Peers(io::Error),
     #[error("the member stopped before it was ready; see its log")]
@@ -118,23 +124,77 @@ pub(super) fn start(
     create.map_err(|source| BootError::Directory { path: data_dir.clone(), source })?;
     let layout = Layout::new(&data_dir, config.wal_dir.as_deref());
     let lock = claim(&layout, &*disk)?;
-    let engine_name = config.storage_engine.name();
-    let recovered = match layout.inspect(&*disk)? {
-        Found::Nothing => found(&config, &layout, &disk, joined.as_ref())?,
-        Found::Member { engine } if engine != engine_name => {
-            let (dir, found) = (data_dir, engine);
-            return Err(BootError::OtherEngine { dir, found, wanted: engine_name });
+    let found = layout.inspect(&*disk)?;
+    let is_new = found == Found::Nothing;
+    let started = take_up(&config, &layout, &disk, found, lock, (joined, connect));
+    match started {
+        Err(BootError::Fault(fault)) if !is_new && rebuild::is_damage(&fault, &layout.state) => {
+            Err(damaged(&layout, &disk, fault))
+        }
+        started => started,
+    }
+}
+
+pub(super) fn is_begun(config: &Config) -> bool {
+    let layout = Layout::new(&config.data_dir(), config.wal_dir.as_deref());
+    layout.inspect(&RealDisk).is_ok_and(|found| found != Found::Nothing)
+}
+
+/// What to say of a state that is damaged: with a log that is whole, others can help.
+fn damaged(layout: &Layout, disk: &Arc<dyn Disk>, fault: Fault) -> BootError {
+    match wal::verify(&**disk, &layout.wal) {
+        Ok(log) if log.damage.is_none() => BootError::Damaged(Box::new(Damage {
+            cluster_id: log.identity.cluster_id,
+            member_id: log.identity.member_id,
+            file: layout.member.join("arriving.db"),
+            fault,
+        })),
+        Ok(_) | Err(_) => fault.into(),
+    }
+}
+
+fn take_up(
+    config: &Config,
+    layout: &Layout,
+    disk: &Arc<dyn Disk>,
+    found: Found,
+    lock: DirectoryLock,
+    others: (Option<Joined>, Connect),
+) -> Result<Node, BootError> {
+    let wanted = config.storage_engine.name();
+    let recovered = match found {
+        Found::Nothing => begin(config, layout, disk, others.0.as_ref())?,
+        Found::Member { engine } if engine != wanted => {
+            let (dir, found) = (config.data_dir(), engine);
+            return Err(BootError::OtherEngine { dir, found, wanted });
         }
         Found::Member { .. } => {
-            let mut recovered = recover(&config, &layout, &disk)?;
+            if place(config, layout, disk).is_condemned() {
+                return Err(Fault::Corrupt {
+                    path: layout.state.clone(),
+                    offset: 0,
+                    what: "opening it ended the process before".into(),
+                    advice: "Replace this member, or restore it from a snapshot.",
+                }
+                .into());
+            }
+            rebuild::opens(&layout.state);
+            let mut recovered = recover(config, layout, disk)?;
             if config.force_new_cluster {
                 force_alone(&mut recovered)?;
             }
             recovered
         }
     };
-    let place = place(&config, &layout, &disk);
-    launch::launch(&config, &layout, place, recovered, lock, (joined, connect))
+    let place = place(config, layout, disk);
+    if place.is_suspect() {
+        tracing::warn!("the state may be damaged: reading all of it");
+        storage::state::read_all(&*recovered.engine)?;
+        place.clear()?;
+    }
+    let node = launch::launch(config, layout, place, recovered, lock, others)?;
+    rebuild::opened(&layout.state);
+    Ok(node)
 }
 
 /// The disk a member lives on, which is waited for unless somebody said not to.
@@ -150,7 +210,7 @@ fn disk(config: &Config) -> Arc<dyn Disk> {
 }
 
 /// Begins a member in an empty directory: of a new cluster, or of one that runs.
-fn found(
+fn begin(
     config: &Config,
     layout: &Layout,
     disk: &Arc<dyn Disk>,
@@ -276,7 +336,7 @@ fn found_log(
     Ok((wal, hard_state, entries))
 }
 
-fn place(config: &Config, layout: &Layout, disk: &Arc<dyn Disk>) -> Place {
+pub(super) fn place(config: &Config, layout: &Layout, disk: &Arc<dyn Disk>) -> Place {
     Place {
         disk: disk.clone(),
         dir: layout.state.clone(),

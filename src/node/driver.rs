@@ -337,9 +337,12 @@ impl Driver {
             Err(refusal @ Refusal::LogLost { .. }) => {
                 return Err(Fault::Broken(refusal.to_string()));
             }
-            Err(Refusal::Transferring { .. } | Refusal::NotLeader { .. }) if proposal => {
-                self.held_messages.extend(kept.filter(|message| !message.reject));
-                self.held_messages.truncate(limits::PROPOSALS_HELD_MAX);
+            Err(refusal) if proposal => {
+                let held = kept.filter(|message| self.may_hold(message, &refusal));
+                match held {
+                    Some(message) => self.hold(message),
+                    None => tracing::debug!(from, %refusal, "a proposal is refused"),
+                }
             }
             Err(Refusal::TermUncommitted) => {
                 // A reader's question, which can be put as soon as this leader has committed.

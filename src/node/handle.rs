@@ -17,7 +17,7 @@ use super::membership::Membership;
 use super::progress::{Progress, Standing};
 use super::proposals::Proposal;
 use super::queues::{Queues, Untaken};
-use super::snapshots::Receiving;
+use super::snapshots::{Receiving, Sending};
 use super::{Clock, fatal, watches};
 use crate::error::{Error, Failure};
 use crate::lease::{Deadlines, Renewal};
@@ -51,6 +51,8 @@ pub struct Limits {
     pub request_timeout: Duration,
     pub election_timeout: Duration,
     pub unary_warning: Duration,
+    /// Whether to refuse changes of members that the cluster cannot bear.
+    pub strict_reconfig: bool,
     pub watch: crate::watch::Limits,
 }
 
@@ -82,6 +84,7 @@ pub(super) struct Shared {
     pub reader: Reader,
     pub membership: Membership,
     pub receiving: Receiving,
+    pub sending: Sending,
     pub peer_urls: Vec<String>,
     pub deadlines: Arc<Mutex<Deadlines>>,
     pub metrics: Arc<Metrics>,

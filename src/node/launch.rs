@@ -146,6 +146,11 @@ fn handle(
         reader: machine.reader(),
         membership: Membership::new(member_id, known, machine.cluster_version()),
         receiving,
+        sending: Sending {
+            reader: machine.reader(),
+            applier: wires.applier.0.clone(),
+            driver: wires.driver.0.clone(),
+        },
         peer_urls: config.initial_advertise_peer_urls.clone(),
         deadlines: Arc::new(Mutex::new(Deadlines::default())),
         metrics: Arc::new(Metrics::new(config.metrics_extensive)),
@@ -227,11 +232,7 @@ fn driver(
         queues: shared.queues.clone(),
         log,
         peers,
-        snapshots: Sending {
-            reader: shared.reader.clone(),
-            applier: wires.applier.0.clone(),
-            driver: wires.driver.0.clone(),
-        },
+        snapshots: shared.sending.clone(),
         deadlines: shared.deadlines.clone(),
         duties: wires.duties.0.clone(),
         clock: shared.clock,
@@ -251,6 +252,7 @@ fn request_limits(config: &Config) -> Limits {
         request_timeout: config.request_timeout(),
         election_timeout: config.election_timeout,
         unary_warning: config.warning_unary_request_duration,
+        strict_reconfig: config.strict_reconfig_check,
         watch: crate::watch::Limits {
             fragment_bytes: config.max_request_bytes + limits::GRPC_OVERHEAD_BYTES,
             progress_interval_ms: config.watch_progress_notify_interval.as_millis() as u64,

@@ -37,6 +37,8 @@ mod progress;
 mod proposals;
 mod queues;
 mod reads;
+mod rebuild;
+mod reconfigure;
 mod records;
 mod snapshots;
 mod transport;
@@ -54,6 +56,7 @@ pub use boot::{BootError, Connect, Founding, Joined};
 pub use clock::Clock;
 pub use handle::{Answer, Handle, Limits, Sizes};
 pub use progress::Standing;
+pub use rebuild::{Damage, note_panic, rebuild};
 pub use transport::{Alone, BoxFuture, Outgoing, Overrun, Transport};
 pub(crate) use watches::{Requests as WatchRequests, Stream as WatchStream};
 
@@ -120,6 +123,12 @@ impl Node {
     }
 }
 
+/// Whether a configuration's directory holds a member, or something that is not to be touched;
+/// otherwise a member begins there.
+pub fn is_begun(config: &Config) -> bool {
+    boot::is_begun(config)
+}
+
 /// Takes a data directory for as long as the result lives; refused while a process uses it.
 pub fn lock(data_dir: &std::path::Path) -> Result<impl Sized + use<>, BootError> {
     boot::DirectoryLock::take(data_dir)
@@ -128,5 +137,6 @@ pub fn lock(data_dir: &std::path::Path) -> Result<impl Sized + use<>, BootError>
 /// Ends the process over a fault. What is durable stays durable; going on could break a promise.
 fn fatal(fault: &Fault) -> ! {
     tracing::error!(%fault, "the member cannot go on and stops");
+    rebuild::note(fault);
     std::process::abort();
 }

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Handle;
 use super::driver::Input;
-use super::transport::{Overrun, Transport};
+use super::transport::{Outgoing, Overrun, Transport};
 use crate::error::Error;
 use crate::raft::{Flow, Message, Progress};
 
@@ -63,6 +63,11 @@ impl Handle {
                 Err(_) => Err(Error::Stopped.to_string()),
             }
         }
+    }
+
+    /// Our newest state, for a member that lost its own. It waits for the engine.
+    pub fn hand_out_state(&self) -> Result<Outgoing, Error> {
+        self.shared.sending.hand_out()
     }
 
     /// Another member says that this one was removed from the cluster.

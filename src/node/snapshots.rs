@@ -30,7 +30,7 @@ use super::driver::Input;
 use super::fatal;
 use super::transport::{Outgoing, Transport};
 use crate::bolt;
-use crate::error::Fault;
+use crate::error::{Error, Fault};
 use crate::limits;
 use crate::machine::Applied;
 use crate::mvcc::Reader;
@@ -92,6 +92,38 @@ impl Sending {
 
     fn failed(&self, to: u64) {
         let _ = self.driver.send(Input::SnapshotSent { to, arrived: false });
+    }
+
+    /// Our newest state, for a member that lost its own and asks for it.
+    pub fn hand_out(&self) -> Result<Outgoing, Error> {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let sending = self.clone();
+        let run = move || {
+            let handed = sending.pieces(&sender);
+            if let Err(fault) = handed {
+                fatal(&fault);
+            }
+        };
+        let begun = thread::Builder::new().name("snapshot-send".into()).spawn(run);
+        begun.map_err(|_| Error::RequestTooManyRequests)?;
+        receiver.recv().map_err(|_| Error::Stopped)
+    }
+
+    fn pieces(&self, taker: &std::sync::mpsc::Sender<Outgoing>) -> Result<(), Fault> {
+        let (reply, flushed) = oneshot::channel();
+        let _ = self.applier.send(Job::Flush(reply));
+        if flushed.blocking_recv().is_err() {
+            return Ok(());
+        }
+        let mut writer = bolt::Writer::plan(self.reader.engine().view()?)?;
+        let (pieces, chunks) = mpsc::channel(PIECES_WAITING_MAX);
+        let _ = taker.send(Outgoing { bytes: writer.size_bytes(), chunks });
+        while let Some(piece) = writer.next_chunk()? {
+            if pieces.blocking_send(Ok(piece)).is_err() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Whether the peer's edge took the state, and will tell how it ended.
@@ -230,16 +262,10 @@ impl Receiving {
             if piece.is_empty() {
                 return Ok(());
             }
-            self.check_room(piece.len())?;
+            check_room(&self.place, piece.len())?;
             file.write_at(at, &piece).map_err(io)?;
             at += piece.len() as u64;
         }
-    }
-
-    /// Leaves the log room to grow.
-    fn check_room(&self, bytes: usize) -> Result<(), Unreceived> {
-        let free = self.place.free_bytes()?.saturating_sub(limits::DISK_RESERVE_BYTES);
-        if free < bytes as u64 { Err(Unreceived::Full { free }) } else { Ok(()) }
     }
 
     /// Reads the file into an engine beside ours.
@@ -247,7 +273,11 @@ impl Receiving {
         let file = self.disk().open(&self.file);
         let file = file.map_err(|error| Fault::io("open", &self.file, error))?;
         let (generation, engine) = self.place.create_next()?;
-        match self.fill(&file, &*engine, index) {
+        let filled = fill(&self.place, &file, &*engine).and_then(|applied| {
+            let (said, found) = (index, applied.index);
+            if found == said { Ok(applied) } else { Err(Unreceived::Other { said, found }) }
+        });
+        match filled {
             Ok(applied) => Ok(Staged { generation, engine, applied, place: self.place.clone() }),
             Err(error) => {
                 drop(engine);
@@ -256,35 +286,38 @@ impl Receiving {
             }
         }
     }
+}
 
-    fn fill(
-        &self,
-        file: &dyn bolt::ReadAt,
-        engine: &dyn Engine,
-        index: u64,
-    ) -> Result<Applied, Unreceived> {
-        let reader = bolt::Reader::open(file)?;
-        let (mut writes, mut bytes) = (Vec::new(), 0);
-        let mut rows = reader.table_rows();
-        for row in &mut rows {
-            let bolt::Row { table, key, value } = row?;
-            bytes += key.len() + value.len();
-            // Rows are slices of whole pages, which would stay in memory until the commit.
-            let (key, value) = (Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value));
-            writes.push(Write::Put { table, key, value });
-            if bytes >= COMMIT_BYTES {
-                self.check_room(bytes)?;
-                engine.commit(&writes)?;
-                writes.clear();
-                bytes = 0;
-            }
+/// Leaves the log room to grow.
+fn check_room(place: &Place, bytes: usize) -> Result<(), Unreceived> {
+    let free = place.free_bytes()?.saturating_sub(limits::DISK_RESERVE_BYTES);
+    if free < bytes as u64 { Err(Unreceived::Full { free }) } else { Ok(()) }
+}
+
+/// Reads a bbolt file into an empty engine; how far its state has come.
+pub(super) fn fill(
+    place: &Place,
+    file: &dyn bolt::ReadAt,
+    engine: &dyn Engine,
+) -> Result<Applied, Unreceived> {
+    let reader = bolt::Reader::open(file)?;
+    let (mut writes, mut bytes) = (Vec::new(), 0);
+    let mut rows = reader.table_rows();
+    for row in &mut rows {
+        let bolt::Row { table, key, value } = row?;
+        bytes += key.len() + value.len();
+        // Rows are slices of whole pages, which would stay in memory until the commit.
+        let (key, value) = (Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value));
+        writes.push(Write::Put { table, key, value });
+        if bytes >= COMMIT_BYTES {
+            check_room(place, bytes)?;
+            engine.commit(&writes)?;
+            writes.clear();
+            bytes = 0;
         }
-        rows.finish()?;
-        engine.commit(&writes)?;
-        let found = metadata(&*engine.view()?)?;
-        if found.index != index {
-            return Err(Unreceived::Other { said: index, found: found.index });
-        }
-        Ok(Applied { index: found.index, term: found.term })
     }
+    rows.finish()?;
+    engine.commit(&writes)?;
+    let SnapshotMetadata { index, term, .. } = metadata(&*engine.view()?)?;
+    Ok(Applied { index, term })
 }

@@ -8,8 +8,9 @@ use tokio::sync::mpsc;
 
 use super::Host;
 use super::headers::Membership;
+use crate::error::Error;
 use crate::members::Member;
-use crate::node::{BoxFuture, Handle, Overrun};
+use crate::node::{BoxFuture, Handle, Outgoing, Overrun};
 use crate::raft::Message;
 
 impl Host for Handle {
@@ -39,6 +40,10 @@ impl Host for Handle {
 
     fn removed(&self) {
         self.removed_by_peer();
+    }
+
+    fn hand_out_state(&self) -> Result<Outgoing, Error> {
+        Handle::hand_out_state(self)
     }
 
     fn membership(&self, id: u64) -> Membership {

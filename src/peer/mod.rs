@@ -25,6 +25,7 @@
 //! | `/raft/probing` | GET | that somebody is here, and the time |
 //! | `/members` | GET | the members, for one that joins |
 //! | `/version` | GET | what is served, and what the cluster agreed on |
+//! | `/kvorum/state` | GET | our whole state, for a kvorum that lost its own |
 //!
 //! In reading order: `codec` and `headers` are pure; `lane` is an outgoing stream, `remote` a
 //! member with its lanes, `outward` what is asked of it (`dial`, with `patience`), `snapshot` the
@@ -52,6 +53,7 @@ pub mod headers;
 
 mod dial;
 mod host;
+pub mod join;
 mod lane;
 mod listener;
 mod outward;
@@ -59,6 +61,7 @@ mod patience;
 mod remote;
 mod server;
 mod snapshot;
+mod state;
 mod transport;
 
 #[cfg(test)]
@@ -71,12 +74,14 @@ use tokio::sync::mpsc;
 
 pub use listener::Listener;
 pub use remote::Traffic;
+pub use state::{FetchError, fetch};
 pub use transport::Transport;
 
 use headers::Membership;
 
+use crate::error::Error;
 use crate::members::Member;
-use crate::node::{BoxFuture, Overrun};
+use crate::node::{BoxFuture, Outgoing, Overrun};
 use crate::raft::Message;
 
 /// What the transport asks and tells its member. It is called on the transport's thread, so nothing
@@ -101,6 +106,8 @@ pub trait Host: Send + Sync + 'static {
     fn disconnected(&self, id: u64);
     /// Another member says that this one was removed: it must stop.
     fn removed(&self);
+    /// Our newest state, for a member that lost its own. This may block.
+    fn hand_out_state(&self) -> Result<Outgoing, Error>;
     /// What the cluster says of an id.
     fn membership(&self, id: u64) -> Membership;
     /// The members, for one that joins.

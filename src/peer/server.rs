@@ -15,13 +15,14 @@ use super::codec::{check_addresses, decode_message};
 use super::headers::{Identity, Membership, Refusal, check_method, introduction};
 use super::lane::Outgoing;
 use super::snapshot;
+use super::state::{self, Given, State};
 use super::transport::Peers;
 use crate::limits;
 use crate::tls;
 use crate::version;
 
 /// What an answer is made of: all of it, or a stream.
-pub(super) type Answer = Response<Either<Full<Bytes>, Outgoing>>;
+pub(super) type Answer = Response<Either<Full<Bytes>, Either<Outgoing, State>>>;
 
 /// What answers need.
 #[derive(Clone)]
@@ -54,6 +55,20 @@ impl Desk {
             "/raft/probing" => whole("text/plain; charset=utf-8", probe()),
             "/members" => self.members(&head.method),
             "/version" => self.version(&head.method),
+            state::PATH => match self.state(&head.method, &head.headers).await {
+                Given::State(state) => {
+                    let mut answer = self.no_content();
+                    *answer.status_mut() = StatusCode::OK;
+                    answer.headers_mut().extend(state.headers());
+                    answer.map(|_| Either::Right(Either::Right(state)))
+                }
+                Given::Refused(status, words) => {
+                    let mut answer = whole("text/plain; charset=utf-8", words);
+                    *answer.status_mut() = status;
+                    answer.headers_mut().extend(self.identity.answer_headers());
+                    answer
+                }
+            },
             _ => refuse(Refusal::NoSuchPath, HeaderMap::new()),
         }
     }
@@ -74,7 +89,8 @@ impl Desk {
         let Some(remote) = self.peers.get(from) else {
             return refuse(Refusal::UnknownSender, self.identity.stream_answer_headers());
         };
-        let body = Either::Right(Outgoing::open(kind, remote, self.host.clone()));
+        let outgoing = Outgoing::open(kind, remote, self.host.clone());
+        let body = Either::Right(Either::Left(outgoing));
         let mut answer = Response::new(body);
         *answer.headers_mut() = self.identity.stream_answer_headers();
         answer

@@ -4,6 +4,8 @@
 //! state/current    the generation in use, one number
 //! state/7/         the engine's files of generation 7
 //! state/8/         a copy under way; it counts once `current` says so
+//! state/suspect    there while the state may be damaged
+//! state/condemned  there when it cannot be opened
 //! state/index      an image of the index, of whatever generation: their rows are the same
 //! ```
 //!
@@ -11,6 +13,7 @@
 //! - A generation that is not the current one was promised to nobody and is removed; unless the log
 //!   says that it was installed from a leader's snapshot, and a crash came before `current` did.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -38,6 +41,11 @@ impl Kind {
     }
 }
 
+/// There while the state may be damaged.
+pub const SUSPECT: &str = "suspect";
+/// There when opening the state ended a process.
+pub const CONDEMNED: &str = "condemned";
+
 /// Where a member's engine is and how it is opened.
 #[derive(Clone, Debug)]
 pub struct Place {
@@ -54,11 +62,16 @@ const CURRENT_BYTES_MAX: u64 = 20;
 impl Place {
     /// Makes the first generation and makes it the current one.
     pub fn create(&self) -> Result<Arc<dyn Engine>, Fault> {
+        let (generation, engine) = self.begin()?;
+        self.make_current(generation)?;
+        Ok(engine)
+    }
+
+    /// Makes the first generation, empty, which does not count yet.
+    pub fn begin(&self) -> Result<(u64, Arc<dyn Engine>), Fault> {
         remove_tree(&self.dir)?;
         self.create_dir(&self.dir)?;
-        let engine = self.open_generation(1)?;
-        self.make_current(1)?;
-        Ok(engine)
+        Ok((1, self.open_generation(1)?))
     }
 
     /// Opens the generation that holds what was applied up to `index`, where the log begins, and
@@ -137,6 +150,22 @@ impl Place {
         })
     }
 
+    /// Whether the state was noted to be damaged, perhaps.
+    pub fn is_suspect(&self) -> bool {
+        self.disk.exists(&self.dir.join(SUSPECT))
+    }
+
+    /// Whether opening the state ended a process.
+    pub fn is_condemned(&self) -> bool {
+        self.disk.exists(&self.dir.join(CONDEMNED))
+    }
+
+    /// Takes the suspicion back: all of the state was read.
+    pub fn clear(&self) -> Result<(), Fault> {
+        let path = self.dir.join(SUSPECT);
+        self.disk.remove(&path).map_err(|error| Fault::io("remove", &path, error))
+    }
+
     /// Where the image of the index is. It may be absent, old or damaged: see `mvcc::Image`.
     pub fn image_path(&self) -> PathBuf {
         self.dir.join("index")
@@ -177,6 +206,14 @@ pub fn applied(engine: &dyn Engine) -> Result<u64, Fault> {
     }
 }
 
+/// Reads every row, for an engine checks what it returns.
+pub fn read_all(engine: &dyn Engine) -> Result<(), Fault> {
+    let view = engine.view()?;
+    Table::ALL.into_iter().try_for_each(|table| {
+        view.scan(table, &[], None, &mut |_, _| Ok(ControlFlow::Continue(())))
+    })
+}
+
 /// Removes a directory that holds nothing anybody was promised.
 fn remove_tree(dir: &Path) -> Result<(), Fault> {
     match std::fs::remove_dir_all(dir) {
@@ -199,7 +236,7 @@ pub fn hash(view: &dyn View) -> Result<u32, Fault> {
                 hash = crc32c::crc32c_append(hash, key);
                 hash = crc32c::crc32c_append(hash, value);
             }
-            Ok(std::ops::ControlFlow::Continue(()))
+            Ok(ControlFlow::Continue(()))
         })?;
     }
     Ok(hash)

@@ -4,19 +4,16 @@
 //! and the two must overlap, or a start would not find its way from one to the other.
 
 use std::fmt;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow, bail};
 
-use crate::error::Fault;
 use crate::limits;
 use crate::machine::{Machine, Settings};
 use crate::storage::disk::{Disk, RealDisk};
-use crate::storage::engine::{Engine, Table};
 use crate::storage::layout::{Found, Layout};
-use crate::storage::state::{Kind, Place};
+use crate::storage::state::{self, Kind, Place};
 use crate::storage::wal;
 
 /// What a whole directory holds.
@@ -60,7 +57,7 @@ pub fn verify(data_dir: &Path, wal_dir: Option<&Path>) -> Result<Verified> {
     // No entry is applied here, so no limit matters.
     let settings = Settings { member_id, quota_bytes: None, learners_max: 0 };
     let engine = place.open(log.first_index.saturating_sub(1))?;
-    read_all(&*engine)?;
+    state::read_all(&*engine)?;
     let machine = Machine::open(engine, settings, None)?;
     let applied = machine.applied().index;
     if applied + 1 < log.first_index || applied > log.last_index {
@@ -84,14 +81,6 @@ pub fn verify(data_dir: &Path, wal_dir: Option<&Path>) -> Result<Verified> {
         log_first_index: log.first_index,
         log_last_index: log.last_index,
         log_torn: log.torn,
-    })
-}
-
-/// Reads every row, for an engine checks what it returns.
-fn read_all(engine: &dyn Engine) -> Result<(), Fault> {
-    let view = engine.view()?;
-    Table::ALL.into_iter().try_for_each(|table| {
-        view.scan(table, &[], None, &mut |_, _| Ok(ControlFlow::Continue(())))
     })
 }
 

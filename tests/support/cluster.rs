@@ -9,7 +9,8 @@ use super::line::{Line, Outcome};
 use super::print::{self, Printer};
 
 /// Runs `member list [linearizable]`, `member add URL [learner]`, `member remove ID`,
-/// `member update ID URL` or `member promote ID`; an id may be `self`.
+/// `member update ID URL` or `member promote ID`; an id may be `self`, or `other`: that of the member
+/// that was added last.
 pub async fn run(channel: Channel, printer: &mut Printer, mut line: Line) -> Outcome {
     let mut client = ClusterClient::new(channel);
     let action = line.text("what to do")?;
@@ -24,8 +25,11 @@ pub async fn run(channel: Channel, printer: &mut Printer, mut line: Line) -> Out
             let is_learner = line.flag("learner");
             let peer_ur_ls = urls(&mut line)?;
             let response = client.member_add(pb::MemberAddRequest { peer_ur_ls, is_learner }).await;
-            response
-                .map(|got| printer.members(got.get_ref().header.as_ref(), &got.get_ref().members))
+            response.map(|got| {
+                let got = got.into_inner();
+                printer.added(got.member.unwrap_or_default());
+                printer.members(got.header.as_ref(), &got.members)
+            })
         }
         "remove" => {
             let id = id(&mut line, printer)?;
@@ -53,8 +57,11 @@ pub async fn run(channel: Channel, printer: &mut Printer, mut line: Line) -> Out
 }
 
 fn id(line: &mut Line, printer: &Printer) -> Outcome<u64> {
-    let text = line.text("id")?;
-    Ok(if text == "self" { printer.member_id } else { text.parse()? })
+    Ok(match line.text("id")?.as_str() {
+        "self" => printer.member_id,
+        "other" => printer.other_id,
+        number => number.parse()?,
+    })
 }
 
 /// The rest of the words.
@@ -90,6 +97,11 @@ pub async fn health(channel: Channel, mut line: Line) -> Outcome {
 }
 
 impl Printer {
+    /// Remembers a member that was added.
+    fn added(&mut self, member: pb::Member) {
+        self.other_id = member.id;
+    }
+
     fn members(&mut self, header: Option<&pb::ResponseHeader>, members: &[pb::Member]) -> String {
         let mut out = self.header(header);
         let mut lines: Vec<String> = members.iter().map(|member| self.described(member)).collect();

@@ -29,17 +29,6 @@ pub fn run_folder(folder: &str) {
     assert!(failures.is_empty(), "{failed} of {all} scripts differ:\n{}", failures.join("\n"));
 }
 
-/// Runs the scripts of what is not built: each must still differ, or it belongs to its folder.
-pub fn run_later(folder: &str) {
-    let outcomes = outcomes(folder);
-    let agreeing: Vec<String> = outcomes
-        .iter()
-        .filter(|(_, failure)| failure.is_none() && !target::recording())
-        .map(|(script, _)| script.display().to_string())
-        .collect();
-    assert!(agreeing.is_empty(), "built by now, so move it to its folder: {}", agreeing.join(", "));
-}
-
 /// How each script of a folder differs, if it does, by name.
 fn outcomes(folder: &str) -> Vec<(PathBuf, Option<String>)> {
     let scripts = scripts(folder);

@@ -51,6 +51,7 @@
 //! alarm get|activate|deactivate [none|nospace|corrupt] [member=self|ID]
 //! downgrade validate|enable|cancel [VERSION]
 //! member list [linearizable] | add URL [learner] | remove ID | update ID URL | promote ID
+//!                                    an id may be `self`, or `other`: of the one added last
 //! health check [SERVICE] | health list
 //! http METHOD "PATH" [body=] [headers="NAME: VALUE | ..."] [show="name name"] [no_body] [metrics]
 //!                                    `show`: headers of the answer; `metrics`: on METRICS

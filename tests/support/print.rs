@@ -18,6 +18,8 @@ const ROWS_MAX: usize = 12;
 pub struct Printer {
     pub cluster_id: u64,
     pub member_id: u64,
+    /// The member that was added last.
+    pub other_id: u64,
 }
 
 impl Printer {

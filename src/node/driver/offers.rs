@@ -6,8 +6,9 @@ use super::super::applier;
 use super::super::proposals::{Answer, Proposal, Waiting};
 use super::Driver;
 use crate::error::Error;
+use crate::limits;
 use crate::raft::conf::Change;
-use crate::raft::{Proposed, Refusal};
+use crate::raft::{Entry, EntryType, Flow, Message, MessageType, Proposed, Refusal};
 
 impl Driver {
     /// Offers all proposals to raft as one batch.
@@ -57,9 +58,70 @@ impl Driver {
                 let _ = self.parts.applier.send(applier::Job::Expect(vec![(change.id, reply)]));
             }
             Err(refusal) => {
-                let _ = reply.send(Err(client_error(&refusal)));
+                let message = self.as_message(change);
+                if self.may_hold(&message, &refusal) {
+                    // Whoever appends it, it is known by its id when it is applied.
+                    let expected = vec![(change.id, reply)];
+                    let _ = self.parts.applier.send(applier::Job::Expect(expected));
+                    self.hold(message);
+                } else {
+                    let _ = reply.send(Err(client_error(&refusal)));
+                }
             }
         }
+    }
+
+    /// A change of members as it would be forwarded.
+    fn as_message(&self, change: &Change) -> Message {
+        let entry = Entry {
+            entry_type: EntryType::EntryConfChange as i32,
+            data: change.encode(),
+            ..Entry::default()
+        };
+        let (from, entries) = (self.parts.member_id, vec![entry]);
+        let mut message = Message { from, entries, ..Message::default() };
+        message.set_msg_type(MessageType::MsgPropose);
+        message
+    }
+
+    /// Whether a forwarded proposal, or a change of members, that was refused may be taken in a
+    /// while, here or by another leader. One that removes this leader has it step aside first:
+    /// raft-rs would have it lead on, or die.
+    pub(super) fn may_hold(&mut self, message: &Message, refusal: &Refusal) -> bool {
+        // Handed on before: two that take each other for the leader would go on for ever.
+        let is_first = !message.reject;
+        match refusal {
+            Refusal::ConfChangePending => true,
+            Refusal::RemovesLeader => is_first && self.step_aside(),
+            Refusal::NoLeader | Refusal::CatchingUp => message.from == self.parts.member_id,
+            Refusal::Transferring { .. } | Refusal::NotLeader { .. } => is_first,
+            Refusal::Overloaded
+            | Refusal::TermUncommitted
+            | Refusal::RemovesLastVoter
+            | Refusal::NotVoter(_)
+            | Refusal::NotMember(_)
+            | Refusal::DemotesVoter
+            | Refusal::Removed
+            | Refusal::LogLost { .. }
+            | Refusal::BadChange(_)
+            | Refusal::Malformed(_) => false,
+        }
+    }
+
+    pub(super) fn hold(&mut self, message: Message) {
+        self.held_messages.push(message);
+        self.held_messages.truncate(limits::PROPOSALS_HELD_MAX);
+    }
+
+    /// Begins to give leadership to the voter that is closest; whether there is one.
+    fn step_aside(&mut self) -> bool {
+        let own = self.parts.member_id;
+        let members = self.parts.core.progress();
+        let could = members.iter().filter(|one| {
+            one.id != own && !one.is_learner && one.is_active && one.flow != Flow::Snapshot
+        });
+        let heir = could.max_by_key(|one| one.matched).map(|one| one.id);
+        heir.is_some_and(|heir| self.parts.core.transfer_leader(heir).is_ok())
     }
 
     /// Offers again what nobody could take.
@@ -73,17 +135,32 @@ impl Driver {
         if self.held_messages.is_empty() || leader == 0 || moving {
             return;
         }
+        let own = self.parts.member_id;
         for mut message in std::mem::take(&mut self.held_messages) {
-            if leader == self.parts.member_id {
-                // It is a leader's guard that refuses it now, if any: nothing is left to try.
-                let _ = self.parts.core.step(message);
-            } else if leader != message.from {
+            if leader != own {
                 // Once: two that take each other for the leader would pass it back and forth.
                 message.reject = true;
+                // Who proposed it may lead now, and would not hear itself.
+                message.from = own;
                 message.to = leader;
                 self.parts.peers.send(message);
+            } else if let Err(refusal) = self.offer_message(message.clone())
+                && self.may_hold(&message, &refusal)
+            {
+                self.hold(message);
             }
         }
+    }
+
+    /// Offers raft, which leads, what was held.
+    fn offer_message(&mut self, message: Message) -> Result<(), Refusal> {
+        if message.from != self.parts.member_id {
+            return self.parts.core.step(message);
+        }
+        for entry in &message.entries {
+            self.parts.core.propose_conf_change(&Change::decode(&entry.data)?)?;
+        }
+        Ok(())
     }
 }
 
@@ -98,12 +175,12 @@ pub(super) fn client_error(refusal: &Refusal) -> Error {
         Refusal::Overloaded => Error::RequestTooManyRequests,
         Refusal::NoLeader | Refusal::TermUncommitted | Refusal::CatchingUp => Error::NoLeader,
         Refusal::NotLeader { .. } | Refusal::Transferring { .. } => Error::LeaderChanged,
-        Refusal::ConfChangePending => Error::Unhealthy,
+        // A leader that nobody can follow cannot be removed.
+        Refusal::ConfChangePending | Refusal::RemovesLeader => Error::Unhealthy,
         Refusal::RemovesLastVoter => Error::MemberNotEnoughStarted,
         Refusal::NotVoter(_) => Error::BadLeaderTransferee,
         Refusal::NotMember(_) => Error::MemberNotFound,
-        Refusal::RemovesLeader
-        | Refusal::DemotesVoter
+        Refusal::DemotesVoter
         | Refusal::Removed
         | Refusal::LogLost { .. }
         | Refusal::BadChange(_)

@@ -268,6 +268,11 @@ fn major_minor(version: &str) -> Option<(u64, u64)> {
     }
 }
 
+/// Who a request says it is from.
+pub fn sender(headers: &HeaderMap) -> Option<u64> {
+    read_id(text(headers, SERVER_FROM)?)
+}
+
 /// An id as members write it: hexadecimal, without sign or prefix.
 pub fn read_id(text: &str) -> Option<u64> {
     let digits = text.bytes().all(|byte| byte.is_ascii_hexdigit());

@@ -7,10 +7,13 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use super::world::{Node, listener};
+use super::pki::{Authority, Folder, Wish};
+use super::world::Node;
+use crate::config::{PeerTls, Tls, Url};
 use crate::members::Members;
 use crate::pb::PutRequest;
 use crate::pb::kv_client::KvClient;
+use crate::peer::Listener;
 use crate::raft::{Message, MessageType};
 
 /// A process that ends with the test.
@@ -48,41 +51,88 @@ fn obey(message: &Message) -> Option<Message> {
     Some(Message { msg_type: kind.into(), to, from, term, index, context, ..Message::default() })
 }
 
-/// etcd asks us for our streams and we ask for its; it is elected by our vote and commits what we
-/// acknowledge.
 #[tokio::test]
 #[ignore = "needs ETCD_BIN, the binary of an etcd"]
 async fn etcd_leads_us() {
-    let binary = std::env::var("ETCD_BIN").expect("ETCD_BIN names a binary");
-    let data = tempfile::tempdir().expect("a folder");
-    let listener = listener();
-    let ours = format!("http://{}", listener.address());
-    let (theirs, clients) =
-        (format!("http://{}", free().await), format!("http://{}", free().await));
-    let founding = [("etcd".to_owned(), theirs.clone()), ("kvorum".to_owned(), ours.clone())];
-    let members = Members::founding(&founding, "mixed");
-    let id_of = |name: &str| {
-        members.iter().find(|member| member.name == name).expect("a founding member").id
-    };
-    let node = Node::start_on(listener, id_of("kvorum"), members.founding_cluster_id());
-    let (sender, mut received) = mpsc::unbounded_channel();
-    *node.witness.forward.lock() = Some(sender);
-    node.transport.set(id_of("etcd"), vec![theirs.clone()]);
+    leads_us(None).await;
+}
 
-    let log = std::fs::File::create(data.path().join("log")).expect("a file");
+#[tokio::test]
+#[ignore = "needs ETCD_BIN, the binary of an etcd"]
+async fn etcd_leads_us_behind_tls() {
+    let authority = Authority::new("ca");
+    let mut folder = Folder::new(&authority, &authority.sign(Wish::default()));
+    folder.tls.allowed_cn = vec!["member".to_owned()];
+    leads_us(Some(folder)).await;
+}
+
+/// The flags that say the same to etcd.
+fn flags(tls: &PeerTls) -> Vec<String> {
+    let Tls { cert_file, key_file, trusted_ca_file, .. } = &tls.listener;
+    let ca = trusted_ca_file.as_ref().expect("a CA");
+    vec![
+        format!("--peer-cert-file={}", cert_file.display()),
+        format!("--peer-key-file={}", key_file.display()),
+        format!("--peer-trusted-ca-file={}", ca.display()),
+        "--peer-client-cert-auth".to_owned(),
+        format!("--peer-cert-allowed-cn={}", tls.allowed_cn.join(",")),
+    ]
+}
+
+/// A member of etcd beside ours, by their URLs.
+fn spawn(
+    binary: &str,
+    data: &std::path::Path,
+    (theirs, ours, clients): (&str, &str, &str),
+    flags: Vec<String>,
+) -> Etcd {
+    let log = std::fs::File::create(data.join("log")).expect("a file");
     let etcd = Command::new(binary)
         .arg("--name=etcd")
-        .arg(format!("--data-dir={}", data.path().join("data").display()))
+        .arg(format!("--data-dir={}", data.join("data").display()))
         .arg(format!("--listen-peer-urls={theirs}"))
         .arg(format!("--initial-advertise-peer-urls={theirs}"))
         .arg(format!("--listen-client-urls={clients}"))
         .arg(format!("--advertise-client-urls={clients}"))
         .arg(format!("--initial-cluster=etcd={theirs},kvorum={ours}"))
         .arg("--initial-cluster-token=mixed")
+        .args(flags)
         .stderr(log)
         .stdout(Stdio::null())
         .spawn();
-    let _etcd = Etcd(etcd.expect("ETCD_BIN can be run"));
+    Etcd(etcd.expect("ETCD_BIN can be run"))
+}
+
+/// etcd asks us for our streams and we ask for its; it is elected by our vote and commits what we
+/// acknowledge.
+async fn leads_us(folder: Option<Folder>) {
+    let binary = std::env::var("ETCD_BIN").expect("ETCD_BIN names a binary");
+    let data = tempfile::tempdir().expect("a folder");
+    let tls = folder.as_ref().map(|folder| &folder.tls);
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let our_address = free().await.to_string();
+    let ours = format!("{scheme}://{our_address}");
+    let (theirs, clients) =
+        (format!("{scheme}://{}", free().await), format!("http://{}", free().await));
+    let founding = [("etcd".to_owned(), theirs.clone()), ("kvorum".to_owned(), ours.clone())];
+    let members = Members::founding(&founding, "mixed");
+    let id_of = |name: &str| {
+        members.iter().find(|member| member.name == name).expect("a founding member").id
+    };
+    let ids = (id_of("kvorum"), members.founding_cluster_id());
+    let node = match tls {
+        Some(tls) => Node::start_tls(&our_address, ids, tls),
+        None => {
+            let listener = Listener::bind(&Url::http(&our_address), None).expect("it was free");
+            Node::start_on(listener, ids.0, ids.1)
+        }
+    };
+    let (sender, mut received) = mpsc::unbounded_channel();
+    *node.witness.forward.lock() = Some(sender);
+    node.transport.set(id_of("etcd"), vec![theirs.clone()]);
+
+    let flags = tls.map(flags).unwrap_or_default();
+    let _etcd = spawn(&binary, data.path(), (&theirs, &ours, &clients), flags);
 
     let transport = node.transport.clone();
     let follow = async {

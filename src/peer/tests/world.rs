@@ -140,6 +140,10 @@ impl Host for Witness {
         self.disconnected.lock().push(id);
     }
 
+    fn hand_out_state(&self) -> Result<crate::node::Outgoing, crate::error::Error> {
+        Err(crate::error::Error::Stopped)
+    }
+
     fn membership(&self, id: u64) -> Membership {
         match (self.gone.lock().contains(&id), self.strangers.lock().contains(&id)) {
             (true, _) => Membership::Removed,

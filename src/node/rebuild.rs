@@ -1,0 +1,182 @@
+//! A state that is damaged, made again from another member's.
+//!
+//! What a member agreed to is in its log, and that is whole: it keeps its id, its vote and its
+//! promises. Only what they come to is lost, and any other member has that. So a member that finds
+//! its state damaged asks for theirs before it does anything else.
+//!
+//! ```text
+//! damage ─▶ noted, process ends ─▶ start reads everything ─▶ a peer's state ─▶ takes ours' place
+//! ```
+//!
+//! - The damaged files are put aside, never removed: somebody may want to know what happened.
+//! - An engine may answer damage with a panic. Whatever ends the process while a state is opened
+//!   condemns it; while it is in use, the next start reads all of it first.
+//! - The log comes first: if the state is ahead of it, the log says so before the state counts.
+//! - A state from before the log's beginning is of no use, and another member is asked.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+
+use super::boot::{self, BootError, DirectoryLock};
+use super::{records, snapshots};
+use crate::config::Config;
+use crate::error::Fault;
+use crate::machine::Applied;
+use crate::raft::{HardState, Persist, Snapshot, SnapshotMetadata};
+use crate::storage::disk::{Disk, RealDisk};
+use crate::storage::layout::Layout;
+use crate::storage::state::{CONDEMNED, SUSPECT};
+use crate::storage::wal::{self, Wal};
+
+/// The states of this process's members, to be noted when one of them turns out to be damaged.
+/// Whether one is just being opened is its value.
+static STATES: Mutex<BTreeMap<PathBuf, bool>> = Mutex::new(BTreeMap::new());
+/// How often a state is made again at the most: a member that needs it more often has another
+/// trouble, which somebody should look at.
+const INTERVAL: Duration = Duration::from_secs(60 * 60);
+
+/// What a damaged state must be replaced by.
+#[derive(Debug)]
+pub struct Damage {
+    pub cluster_id: u64,
+    pub member_id: u64,
+    /// Where the file of another member's state goes.
+    pub file: PathBuf,
+    pub fault: Fault,
+}
+
+/// Whether a fault says that a state is damaged, as far as its directory tells.
+pub(super) fn is_damage(fault: &Fault, state: &Path) -> bool {
+    match fault {
+        Fault::Corrupt { path, .. } => path.starts_with(state) || path.is_relative(),
+        Fault::Row { .. } | Fault::Engine { .. } => true,
+        // A rebuild that a crash cut short.
+        Fault::Io { path, source, .. } => {
+            path.starts_with(state) && source.kind() == std::io::ErrorKind::NotFound
+        }
+        Fault::Broken(_) => false,
+    }
+}
+
+/// Remembers that a state is being opened: should that end the process, it is damaged.
+pub(super) fn opens(state: &Path) {
+    STATES.lock().insert(state.to_owned(), true);
+}
+
+/// Remembers that a state is in use: should that end the process, it may be damaged.
+pub(super) fn opened(state: &Path) {
+    STATES.lock().insert(state.to_owned(), false);
+}
+
+/// Notes with the states of this process that a fault concerns what the next start must do.
+pub(super) fn note(fault: &Fault) {
+    for (state, opens) in STATES.lock().iter().filter(|(state, _)| is_damage(fault, state)) {
+        mark(state, *opens);
+    }
+}
+
+/// The same for a panic, which an engine that meets damage may answer with. For panic hooks.
+pub fn note_panic() {
+    // A hook must not wait for a lock that its own thread may hold.
+    let Some(states) = STATES.try_lock() else { return };
+    states.iter().for_each(|(state, opens)| mark(state, *opens));
+}
+
+fn mark(state: &Path, opens: bool) {
+    let name = if opens { CONDEMNED } else { SUSPECT };
+    // The process ends anyway; without the note the next start finds out for itself.
+    let _ = std::fs::File::create(state.join(name));
+}
+
+/// Makes a member's state from the file that another member gave it.
+pub fn rebuild(config: &Config, damage: &Damage) -> Result<(), BootError> {
+    let layout = Layout::new(&config.data_dir(), config.wal_dir.as_deref());
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let _lock = DirectoryLock::take(&layout.data_dir)?;
+    not_again(&layout)?;
+    put_aside(&layout)?;
+    let place = boot::place(config, &layout, &disk);
+    let (generation, engine) = place.begin()?;
+    let file = disk.open(&damage.file);
+    let file = file.map_err(|error| Fault::io("open", &damage.file, error))?;
+    let applied = snapshots::fill(&place, &file, &*engine)
+        .map_err(|error| BootError::Unusable(error.to_string()))?;
+    let identity = wal::Identity { cluster_id: damage.cluster_id, member_id: damage.member_id };
+    let options = wal::Options::default();
+    let (mut wal, recovered) = Wal::open(disk.clone(), &layout.wal, Some(identity), options)?;
+    fit(&mut wal, &recovered, applied)?;
+    drop(engine);
+    place.make_current(generation)?;
+    let _ = disk.remove(&damage.file);
+    tracing::info!(index = applied.index, "the state was made again from another member's");
+    Ok(())
+}
+
+/// Refuses what was done a short while ago.
+fn not_again(layout: &Layout) -> Result<(), BootError> {
+    let names = std::fs::read_dir(&layout.member);
+    let names = names.map_err(|error| Fault::io("list", &layout.member, error))?;
+    for entry in names.flatten() {
+        let is_aside = entry.file_name().to_string_lossy().starts_with("damaged-");
+        let age = entry.metadata().and_then(|data| data.modified()).ok();
+        let age = age.and_then(|at| SystemTime::now().duration_since(at).ok());
+        if is_aside && layout.state.exists() && age.is_some_and(|age| age < INTERVAL) {
+            return Err(BootError::Unusable(format!(
+                "one was taken less than an hour ago, and {} is damaged again. Check this \
+                 machine's disk and memory; remove {} to have it tried once more",
+                layout.state.display(),
+                entry.path().display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Moves the damaged files out of the way.
+fn put_aside(layout: &Layout) -> Result<(), Fault> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let aside = layout.member.join(format!("damaged-{now}"));
+    match std::fs::rename(&layout.state, &aside) {
+        Ok(()) => {
+            tracing::warn!(to = %aside.display(), "the damaged state was put aside");
+            Ok(())
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Fault::io("rename", &layout.state, error)),
+    }
+}
+
+/// Has the log agree with a state that it did not lead to.
+fn fit(wal: &mut Wal, log: &wal::Recovered, applied: Applied) -> Result<(), BootError> {
+    let begins = log.entries.first().map_or(log.snapshot.index + 1, |entry| entry.index);
+    if applied.index + 1 < begins {
+        return Err(BootError::Unusable(format!(
+            "it is as of entry {}, but the log begins with entry {begins}",
+            applied.index
+        )));
+    }
+    let entry = log.entries.iter().find(|entry| entry.index == applied.index);
+    let is_ours = entry.is_some_and(|entry| entry.term == applied.term);
+    let is_before = entry.is_none() && applied.index + 1 == begins;
+    if is_ours || is_before {
+        return Ok(());
+    }
+    // What the log has from there on was never agreed on, or is not there: the state stands for it.
+    let wal::HardState { term, vote, commit } = log.hard_state;
+    let metadata =
+        SnapshotMetadata { index: applied.index, term: applied.term, ..Default::default() };
+    let newer = applied.term > term;
+    let hard_state = HardState {
+        term: term.max(applied.term),
+        vote: if newer { 0 } else { vote },
+        commit: commit.max(applied.index),
+    };
+    let snapshot = Some(Snapshot { metadata: Some(metadata), ..Snapshot::default() });
+    records::append(wal, Persist { number: 0, snapshot, entries: Vec::new(), hard_state })?;
+    wal.sync()?;
+    Ok(())
+}
