@@ -61,6 +61,11 @@ pub enum BootError {
     Unusable(String),
     #[error("cannot talk to other members: {0}")]
     Peers(io::Error),
+    #[error(
+        "this member was removed from its cluster; to bring it back, remove its data directory and \
+         add it as a new member"
+    )]
+    Removed,
     #[error("the member stopped before it was ready; see its log")]
     NotReady,
     #[error(transparent)]
@@ -133,6 +138,11 @@ pub(super) fn start(
         }
         started => started,
     }
+}
+
+pub(super) fn is_begun(config: &Config) -> bool {
+    let layout = Layout::new(&config.data_dir(), config.wal_dir.as_deref());
+    layout.inspect(&RealDisk).is_ok_and(|found| found != Found::Nothing)
 }
 
 /// What to say of a state that is damaged: with a log that is whole, others can help.

@@ -36,6 +36,9 @@ use crate::storage::engine;
 /// How often a renewal of an expired lease looks whether its revocation was applied.
 const EXPIRING_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long to wait for a member to be ready before asking whether it ever will be.
+const READY_PATIENCE: Duration = Duration::from_millis(100);
+
 /// How long to wait for the engine before asking whether it waits for space.
 const FLUSH_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -157,11 +160,18 @@ impl Handle {
         &self.shared.deadlines
     }
 
-    /// Waits until the member leads and has published itself.
+    /// Waits until the member is among others, or alone, and they know where it is.
     pub async fn ready(&self) -> Result<(), super::BootError> {
         let mut ready = self.shared.ready.clone();
-        ready.wait_for(|ready| *ready).await.map_err(|_| super::BootError::NotReady)?;
-        Ok(())
+        loop {
+            let told = ready.wait_for(|ready| *ready);
+            match tokio::time::timeout(READY_PATIENCE, told).await {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(_)) => return Err(super::BootError::NotReady),
+                Err(_) if self.is_removed() => return Err(super::BootError::Removed),
+                Err(_) => {}
+            }
+        }
     }
 
     /// A header at the newest revision.

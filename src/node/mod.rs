@@ -123,6 +123,12 @@ impl Node {
     }
 }
 
+/// Whether a configuration's directory holds a member, or something that is not to be touched;
+/// otherwise a member begins there.
+pub fn is_begun(config: &Config) -> bool {
+    boot::is_begun(config)
+}
+
 /// Takes a data directory for as long as the result lives; refused while a process uses it.
 pub fn lock(data_dir: &std::path::Path) -> Result<impl Sized + use<>, BootError> {
     boot::DirectoryLock::take(data_dir)

@@ -53,6 +53,7 @@ pub mod headers;
 
 mod dial;
 mod host;
+pub mod join;
 mod lane;
 mod listener;
 mod outward;

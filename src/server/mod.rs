@@ -13,6 +13,7 @@
 mod bound;
 mod client;
 mod connection;
+mod introduction;
 mod listener;
 mod repair;
 mod seats;
@@ -30,6 +31,7 @@ use tonic::transport::Channel;
 use crate::api::Router;
 use crate::config::Config;
 use crate::http::Surface;
+use crate::members::JoinError;
 use crate::node::{self, BootError, Handle, Node};
 use crate::peer;
 use crate::peer::headers::Identity;
@@ -64,6 +66,17 @@ pub enum StartError {
          Start this member again when another one of its cluster runs; or restore a snapshot"
     )]
     Damaged { damage: String, why: String },
+    #[error(transparent)]
+    Ask(#[from] peer::join::AskError),
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    #[error(
+        "member {id:x} has already been bootstrapped: the other members know it, and its data \
+         directory here is empty. Without its log and its vote it could undo what it agreed to. \
+         Run `etcdctl member remove {id:x}` and `etcdctl member add {name}`, then start it with \
+         --initial-cluster-state=existing; if the data is elsewhere, start it with that --data-dir"
+    )]
+    Bootstrapped { id: u64, name: String },
     #[error(transparent)]
     Tls(#[from] TlsError),
     #[error(transparent)]
@@ -116,6 +129,7 @@ impl Server {
             (bound.addresses(|surface| surface != Surface::Metrics), bound.addresses(is_metrics));
         let peer_addresses = bound.peers.iter().map(peer::Listener::address).collect();
         let Bound { listeners, peers: peer_listeners, tls, peer_tls } = bound;
+        let joined = introduction::introduce(&config, peer_tls.as_ref()).await?;
         let (settings, check) = (Settings::new(&config), config.initial_corrupt_check);
         let (made, peers) = std::sync::mpsc::channel();
         let connect = move |handle: &Handle| {
@@ -123,7 +137,7 @@ impl Server {
             let _ = made.send(transport.clone());
             Ok(Arc::new(transport) as Arc<dyn node::Transport>)
         };
-        let node = Node::start(config, None, Box::new(connect))?;
+        let node = Node::start(config, joined, Box::new(connect))?;
         let peers = peers.recv().expect("a node that started is connected");
         let handle = node.handle();
         handle.ready().await?;

@@ -9,8 +9,8 @@ use super::line::{Line, Outcome};
 use super::print::{self, Printer};
 
 /// Runs `member list [linearizable]`, `member add URL [learner]`, `member remove ID`,
-/// `member update ID URL` or `member promote ID`; an id may be `self`, or `other`: that of the member
-/// that was added last.
+/// `member update ID URL` or `member promote ID`; an id may be `self`, or `other`: that of the
+/// member that was added last.
 pub async fn run(channel: Channel, printer: &mut Printer, mut line: Line) -> Outcome {
     let mut client = ClusterClient::new(channel);
     let action = line.text("what to do")?;

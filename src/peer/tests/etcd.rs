@@ -79,6 +79,30 @@ fn flags(tls: &PeerTls) -> Vec<String> {
     ]
 }
 
+/// A member of etcd beside ours, by their URLs.
+fn spawn(
+    binary: &str,
+    data: &std::path::Path,
+    (theirs, ours, clients): (&str, &str, &str),
+    flags: Vec<String>,
+) -> Etcd {
+    let log = std::fs::File::create(data.join("log")).expect("a file");
+    let etcd = Command::new(binary)
+        .arg("--name=etcd")
+        .arg(format!("--data-dir={}", data.join("data").display()))
+        .arg(format!("--listen-peer-urls={theirs}"))
+        .arg(format!("--initial-advertise-peer-urls={theirs}"))
+        .arg(format!("--listen-client-urls={clients}"))
+        .arg(format!("--advertise-client-urls={clients}"))
+        .arg(format!("--initial-cluster=etcd={theirs},kvorum={ours}"))
+        .arg("--initial-cluster-token=mixed")
+        .args(flags)
+        .stderr(log)
+        .stdout(Stdio::null())
+        .spawn();
+    Etcd(etcd.expect("ETCD_BIN can be run"))
+}
+
 /// etcd asks us for our streams and we ask for its; it is elected by our vote and commits what we
 /// acknowledge.
 async fn leads_us(folder: Option<Folder>) {
@@ -107,21 +131,8 @@ async fn leads_us(folder: Option<Folder>) {
     *node.witness.forward.lock() = Some(sender);
     node.transport.set(id_of("etcd"), vec![theirs.clone()]);
 
-    let log = std::fs::File::create(data.path().join("log")).expect("a file");
-    let etcd = Command::new(binary)
-        .arg("--name=etcd")
-        .arg(format!("--data-dir={}", data.path().join("data").display()))
-        .arg(format!("--listen-peer-urls={theirs}"))
-        .arg(format!("--initial-advertise-peer-urls={theirs}"))
-        .arg(format!("--listen-client-urls={clients}"))
-        .arg(format!("--advertise-client-urls={clients}"))
-        .arg(format!("--initial-cluster=etcd={theirs},kvorum={ours}"))
-        .arg("--initial-cluster-token=mixed")
-        .args(tls.map(flags).unwrap_or_default())
-        .stderr(log)
-        .stdout(Stdio::null())
-        .spawn();
-    let _etcd = Etcd(etcd.expect("ETCD_BIN can be run"));
+    let flags = tls.map(flags).unwrap_or_default();
+    let _etcd = spawn(&binary, data.path(), (&theirs, &ours, &clients), flags);
 
     let transport = node.transport.clone();
     let follow = async {

@@ -1,0 +1,55 @@
+//! What a member that begins must hear from the others first.
+//!
+//! One that joins learns its id, which was fixed when it was added. One that founds its cluster
+//! asks whether that was done before: then its old data is lost, and with it what it voted for, and
+//! it must not come back under its old id.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::StartError;
+use crate::config::{ClusterState, Config, resolve_url};
+use crate::members::{self, Members};
+use crate::node::{self, Joined};
+use crate::peer::join;
+use crate::tls;
+
+/// How long another member is given to say who the members are.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long one is given that may not run yet.
+const FOUNDING_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What the others say, for a member that joins them; nothing, for one that need not be told.
+pub(super) async fn introduce(
+    config: &Config,
+    tls: Option<&Arc<tls::Peers>>,
+) -> Result<Option<Joined>, StartError> {
+    if node::is_begun(config) {
+        return Ok(None);
+    }
+    let others = config.initial_cluster.iter().filter(|(name, _)| *name != config.name);
+    let urls: Vec<String> = others.map(|(_, url)| url.clone()).collect();
+    match config.initial_cluster_state {
+        ClusterState::Existing => {
+            config.verify_joining().map_err(node::BootError::from)?;
+            let (cluster_id, remote) = join::members(&urls, tls, PATIENCE).await?;
+            let (cluster, name) = (&config.initial_cluster, &config.name);
+            let max = config.max_learners;
+            let (member_id, members) =
+                members::join(&remote, cluster_id, cluster, name, max, &resolve_url)?;
+            Ok(Some(Joined { cluster_id, member_id, members }))
+        }
+        ClusterState::New => {
+            let founders =
+                Members::founding(&config.initial_cluster, &config.initial_cluster_token);
+            let own = founders.iter().find(|member| member.name == config.name);
+            let known = join::members(&urls, tls, FOUNDING_PATIENCE).await;
+            match (own, known) {
+                (Some(own), Ok((_, remote))) if members::is_bootstrapped(&remote, own.id) => {
+                    Err(StartError::Bootstrapped { id: own.id, name: own.name.clone() })
+                }
+                (_, Ok(_) | Err(_)) => Ok(None),
+            }
+        }
+    }
+}
