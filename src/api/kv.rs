@@ -77,6 +77,9 @@ impl Service for Kv {
 
 impl Kv {
     async fn do_range(&self, request: &RangeRequest) -> Result<RangeResponse, Error> {
+        if !request.serializable && self.node.is_learner() {
+            return Err(Error::NotSupportedForLearner);
+        }
         validate::range(request)?;
         self.barrier(request.serializable).await?;
         let mut response = self.node.read(|view| view.range(request))?;

@@ -36,6 +36,13 @@ type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>>
 /// What a request calls, and how long its client is going to wait.
 type Asked = (Arc<Method>, Option<Duration>);
 
+/// What a member without a vote answers. Of ranges it answers those that may be stale.
+const LEARNERS_SERVE: [&str; 3] = [
+    "/etcdserverpb.KV/Range",
+    "/etcdserverpb.Maintenance/Status",
+    "/etcdserverpb.Maintenance/Snapshot",
+];
+
 /// All services of a member; cloned per connection.
 #[derive(Clone)]
 pub struct Router {
@@ -141,7 +148,7 @@ impl Router {
     ) -> Answering {
         let (kind, is_endless) = (method.kind, method.is_endless());
         let mut call = Call::begin(method);
-        let refusal = match self.admit(kind, request.headers()) {
+        let refusal = match self.admit(kind, request.uri().path(), request.headers()) {
             Err(error) => Some(status(&error)),
             Ok(()) => patience.filter(Duration::is_zero).map(|_| deadline_exceeded()),
         };
@@ -165,8 +172,12 @@ impl Router {
         })
     }
 
-    /// What clients say of themselves in metadata, counted and checked.
-    fn admit(&self, kind: Kind, headers: &HeaderMap) -> Result<(), Error> {
+    /// Whether this member serves the method now; and what clients say of themselves in metadata,
+    /// counted and checked.
+    fn admit(&self, kind: Kind, path: &str, headers: &HeaderMap) -> Result<(), Error> {
+        if self.node.is_learner() && !LEARNERS_SERVE.contains(&path) {
+            return Err(Error::NotSupportedForLearner);
+        }
         let version = match headers.get("client-api-version") {
             None => "unknown",
             Some(value) => {

@@ -4,6 +4,7 @@
 //! nobody a wait. They are as new as the rows that readers see, and as little linearizable without
 //! a read barrier.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
@@ -19,6 +20,8 @@ use crate::raft::conf::{self, Context, Kind};
 pub(super) struct Membership {
     own: u64,
     newest: Arc<RwLock<Arc<Members>>>,
+    /// Whether this member has no vote; asked for with every request.
+    learns: Arc<AtomicBool>,
     version: Arc<ArcSwapOption<String>>,
     /// Whoever talks to the others; absent until there is somebody.
     peers: Arc<OnceLock<Arc<dyn Transport>>>,
@@ -26,10 +29,11 @@ pub(super) struct Membership {
 
 impl Membership {
     pub fn new(own: u64, members: Arc<Members>, version: Option<&str>) -> Self {
+        let learns = Arc::new(AtomicBool::new(learns(&members, own)));
         let newest = Arc::new(RwLock::new(members));
         let version = version.map(|version| Arc::new(version.to_owned()));
         let version = Arc::new(ArcSwapOption::new(version));
-        Self { own, newest, version, peers: Arc::default() }
+        Self { own, newest, learns, version, peers: Arc::default() }
     }
 
     /// Has the other members talked to from here on.
@@ -49,6 +53,11 @@ impl Membership {
         self.version.load_full()
     }
 
+    /// Whether this member is a learner.
+    pub fn learns(&self) -> bool {
+        self.learns.load(Ordering::Acquire)
+    }
+
     /// The newest members.
     pub fn get(&self) -> Arc<Members> {
         self.newest.read().clone()
@@ -64,6 +73,7 @@ impl Membership {
             return;
         }
         *self.newest.write() = members.clone();
+        self.learns.store(learns(members, self.own), Ordering::Release);
         self.tell(self.peers(), &before, members);
     }
 
@@ -78,6 +88,10 @@ impl Membership {
             }
         }
     }
+}
+
+fn learns(members: &Members, own: u64) -> bool {
+    members.get(own).is_some_and(|own| own.is_learner)
 }
 
 /// What a change in the log wants of the members.

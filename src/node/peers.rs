@@ -80,6 +80,11 @@ impl Handle {
         self.shared.progress.removed.load(Ordering::Acquire)
     }
 
+    /// Whether this member has no vote yet.
+    pub fn is_learner(&self) -> bool {
+        self.shared.membership.learns()
+    }
+
     /// Where other members reach this one.
     pub fn peer_urls(&self) -> Vec<String> {
         match self.members().get(self.member_id()) {
