@@ -163,7 +163,7 @@ impl Line {
         };
         let asked =
             connection.ask_patiently(method, path, self.identity.headers(None), whole(body));
-        let asked = async { Ok::<_, Trouble>(read(asked.await?).await?) };
+        let asked = async { read(asked.await?).await };
         let answer = super::dial::in_time(limits::PEER_QUESTION_TIMEOUT, asked).await?;
         self.remote.keep_connection(connection);
         Ok(answer)

@@ -9,7 +9,7 @@ const CLUSTER: u64 = 0xc1;
 
 #[tokio::test]
 async fn what_is_asked_is_answered_and_refused_as_at_home() {
-    let (a, b) = (Node::start(1, CLUSTER).await, Node::start(2, CLUSTER).await);
+    let (a, b) = (Node::start(1, CLUSTER), Node::start(2, CLUSTER));
     a.transport.set(b.id, vec![b.url()]);
     let (peers, to) = (&a.transport, b.id);
     assert_eq!(peers.renew(to, 7).await, Ok(60));
@@ -29,7 +29,7 @@ async fn what_is_asked_is_answered_and_refused_as_at_home() {
 
 #[tokio::test]
 async fn a_member_of_another_cluster_is_told_no_hash() {
-    let (a, b) = (Node::start(1, CLUSTER).await, Node::start(2, CLUSTER + 1).await);
+    let (a, b) = (Node::start(1, CLUSTER), Node::start(2, CLUSTER + 1));
     a.transport.set(b.id, vec![b.url()]);
     assert_eq!(a.transport.hash_kv(b.id, 3).await, Err(Error::ClusterIDMismatch));
 }
