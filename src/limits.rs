@@ -55,6 +55,9 @@ pub const H2_STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 pub const H2_CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 /// The largest set of request headers; tokens travel there. A request with more is refused.
 pub const H2_HEADER_LIST_BYTES_MAX: u32 = 1024 * 1024;
+/// Requests on one HTTP/2 connection that were cancelled before the server came to them; with more
+/// the connection is cut. A client cancels all that it had asked when the server was stalled.
+pub const H2_CANCELLED_MAX: usize = 4096;
 /// How long an HTTP/1.1 client may take to send the head of a request.
 pub const HTTP1_HEADER_TIMEOUT: Duration = Duration::from_secs(300);
 

@@ -18,7 +18,6 @@
 //! - What a message promises is on disk before it leaves: the core sees to that, as long as writes
 //!   are reported in order and none before its time.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -35,6 +34,7 @@ use super::progress::Progress;
 use super::proposals::{Answer, Claim, Proposal, Proposals};
 use super::queues::Queues;
 use super::reads::{Reader, Reads};
+use super::sendings::Sendings;
 use super::snapshots::{self, Staged};
 use super::transport::Transport;
 use super::{Clock, fatal};
@@ -44,7 +44,7 @@ use crate::limits;
 use crate::machine::Applied;
 use crate::metrics::Metrics;
 use crate::raft::conf::Change;
-use crate::raft::{ConfState, Core, Entry, Flow, Message, MessageType, Refusal, Work};
+use crate::raft::{ConfState, Core, Entry, Message, MessageType, Refusal, Work};
 use crate::storage::wal::Spare;
 
 mod offers;
@@ -138,7 +138,7 @@ pub(super) fn start(parts: Parts) -> thread::JoinHandle<()> {
                 held_messages: Vec::new(),
                 held_questions: Vec::new(),
                 haste: Haste::default(),
-                sending: BTreeMap::new(),
+                sending: Sendings::default(),
                 staged: None,
                 installing: None,
                 opening: None,
@@ -160,8 +160,7 @@ struct Driver {
     /// Questions of peers' readers that came before this leader's first commit.
     held_questions: Vec<Message>,
     haste: Haste,
-    /// Peers that are being sent a state, and from where on they will need entries.
-    sending: BTreeMap<u64, u64>,
+    sending: Sendings,
     /// A state that was received and not yet wanted by raft.
     staged: Option<Staged>,
     installing: Option<Installing>,
@@ -240,14 +239,11 @@ impl Driver {
         let core = &self.parts.core;
         let within = |oldest, bytes| core.first_within(oldest, applied, bytes);
         let entries = if self.is_alone() { 1 } else { self.parts.catchup_entries.max(1) };
-        let mut oldest = within(applied.saturating_sub(entries), limits::CATCHUP_BYTES_MAX);
-        let progress = core.progress();
-        let following = progress.iter().filter(|one| one.is_active && one.flow != Flow::Snapshot);
-        if let Some(slowest) = following.map(|one| one.matched).min() {
-            oldest = oldest.min(within(slowest, limits::FOLLOWING_BYTES_MAX));
-        }
-        let needed = self.sending.values().copied().chain([applied.saturating_sub(1)]);
-        needed.fold(oldest, u64::min)
+        let oldest = within(applied.saturating_sub(entries), limits::CATCHUP_BYTES_MAX);
+        let is_up = |id| self.parts.peers.active_since(id).is_some();
+        let slowest = self.sending.slowest(&core.progress(), core.status().first_index, is_up);
+        let slowest = slowest.map(|index| within(index, limits::FOLLOWING_BYTES_MAX));
+        slowest.into_iter().chain([applied.saturating_sub(1)]).fold(oldest, u64::min)
     }
 
     fn is_alone(&self) -> bool {
@@ -297,7 +293,7 @@ impl Driver {
             Input::Unreachable(id) => self.parts.core.report_unreachable(id),
             Input::Disconnected(id) => self.disconnected(id),
             Input::SnapshotSent { to, arrived } => {
-                self.sending.remove(&to);
+                self.sending.ended(to, arrived);
                 self.parts.core.report_snapshot(to, arrived);
             }
             Input::Snapshot { message, staged } => self.snapshot(*message, staged)?,
@@ -331,25 +327,21 @@ impl Driver {
         let proposal = message.msg_type() == MessageType::MsgPropose;
         let question = message.msg_type() == MessageType::MsgReadIndex;
         let kept = (proposal || question).then(|| message.clone());
-        let (from, kind) = (format!("{:x}", message.from), message.msg_type());
-        match self.parts.core.step(message) {
-            Ok(()) => {}
-            Err(refusal @ Refusal::LogLost { .. }) => {
-                return Err(Fault::Broken(refusal.to_string()));
+        let (from, kind) = (message.from, message.msg_type());
+        let Err(refusal) = self.parts.core.step(message) else { return Ok(()) };
+        match (&refusal, kept) {
+            (Refusal::LogLost { .. }, _) => return Err(Fault::Broken(refusal.to_string())),
+            (_, Some(message)) if proposal && self.may_hold(&message, &refusal) => {
+                self.hold(message);
+                self.hand_on();
             }
-            Err(refusal) if proposal => {
-                let held = kept.filter(|message| self.may_hold(message, &refusal));
-                match held {
-                    Some(message) => self.hold(message),
-                    None => tracing::debug!(from, %refusal, "a proposal is refused"),
-                }
-            }
-            Err(Refusal::TermUncommitted) => {
-                // A reader's question, which can be put as soon as this leader has committed.
-                self.held_questions.extend(kept);
+            // A reader's question, which can be put as soon as this leader has committed.
+            (Refusal::TermUncommitted, Some(message)) => {
+                self.held_questions.push(message);
                 self.held_questions.truncate(limits::PROPOSALS_HELD_MAX);
             }
-            Err(refusal) => {
+            (_, _) => {
+                let from = format!("{from:x}");
                 tracing::debug!(from, ?kind, %refusal, "a message is refused");
             }
         }

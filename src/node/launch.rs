@@ -142,7 +142,7 @@ fn handle(
         ids: Ids::new(member_id),
         streams: AtomicU64::new(1),
         clock: Clock::start(),
-        progress: Arc::new(Progress::default()),
+        progress: Arc::new(Progress::at(machine.applied().index)),
         reader: machine.reader(),
         membership: Membership::new(member_id, known, machine.cluster_version()),
         receiving,

@@ -40,6 +40,7 @@ mod reads;
 mod rebuild;
 mod reconfigure;
 mod records;
+mod sendings;
 mod snapshots;
 mod transport;
 mod watches;

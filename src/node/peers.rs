@@ -143,7 +143,12 @@ impl Handle {
         let moving = self.transfer_leader(Some(heir));
         let moved = tokio::time::timeout(HAND_OVER_PATIENCE, moving).await;
         match moved.unwrap_or(Err(Error::LeaderTransferTimeout)) {
-            Ok(()) => tracing::info!(to = format!("{heir:x}"), "leadership handed over"),
+            Ok(()) => {
+                tracing::info!(to = format!("{heir:x}"), "leadership handed over");
+                // The others may hear of it a little later, and send their proposals here until
+                // then; they are handed on.
+                tokio::time::sleep(self.shared.limits.election_timeout / 10).await;
+            }
             Err(error) => tracing::warn!(%error, "leadership not handed over"),
         }
     }

@@ -40,6 +40,12 @@ pub struct Standing {
 }
 
 impl Progress {
+    /// That of a member whose state has come to an index.
+    pub fn at(applied: u64) -> Self {
+        let (committed, applied) = (AtomicU64::new(applied), AtomicU64::new(applied));
+        Self { committed, applied, ..Self::default() }
+    }
+
     /// Whether nothing that grows the state should be taken.
     pub fn is_disk_full(&self) -> bool {
         self.disk_full.load(Ordering::Acquire) || self.is_state_disk_full()

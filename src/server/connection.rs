@@ -64,6 +64,7 @@ where
         .initial_stream_window_size(limits::H2_STREAM_WINDOW_BYTES)
         .initial_connection_window_size(limits::H2_CONNECTION_WINDOW_BYTES)
         .max_header_list_size(limits::H2_HEADER_LIST_BYTES_MAX)
+        .max_pending_accept_reset_streams(limits::H2_CANCELLED_MAX)
         .keep_alive_interval(settings.ping_interval)
         .keep_alive_timeout(settings.ping_timeout);
     let metrics = node.metrics();

@@ -3,6 +3,7 @@
 #
 #   tests/interop/run.sh                      everything, a few minutes
 #   tests/interop/run.sh ./clients -run Watch what go test is told instead
+#   tests/interop/image/test.sh               the image alone
 #   LONG=1 tests/interop/run.sh               the long figures, about an hour
 #   SERVER_BIN=…/etcd tests/interop/run.sh    the suites prove themselves on etcd
 #
@@ -50,6 +51,7 @@ echo "under test: $SERVER_BIN${ENGINE:+ on $ENGINE}"
 status=0
 if [ "$*" = ./... ]; then
     suite $(go list ./... | grep -v '/cluster$') || status=1
+    [ "$(basename "$SERVER_BIN")" = etcd ] || image/test.sh || status=1
     checker && suite ./cluster || status=1
 else
     case "$*" in *cluster*) checker ;; esac

@@ -148,6 +148,40 @@ async fn a_dead_client_is_dropped_and_a_silent_one_is_not() {
     member.stop().await;
 }
 
+/// A frame of HTTP/2.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("a short frame").to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// A client gives up at once all it had asked of a member that was stalled, and asks again.
+#[tokio::test]
+async fn cancelled_requests_do_not_end_a_connection() {
+    const HEADERS: u8 = 1;
+    const RST_STREAM: u8 = 3;
+    const GOAWAY: u8 = 7;
+    const END_OF_BOTH: u8 = 5;
+    let member = Member::start(None, |_| {}).await;
+    let mut stream = tokio::net::TcpStream::connect(member.address()).await.expect("it listens");
+    // GET http /health, from "x", as HPACK has it.
+    let ask = |id| frame(HEADERS, END_OF_BOTH, id, b"\x82\x86\x04\x07/health\x01\x01x");
+    let cancelled = (0..1000).map(|number| 2 * number + 1);
+    let mut bytes = PREFACE.to_vec();
+    for id in cancelled {
+        bytes.extend([ask(id), frame(RST_STREAM, 0, id, &8_u32.to_be_bytes())].concat());
+    }
+    bytes.extend(ask(2001));
+    stream.write_all(&bytes).await.expect("it reads");
+    let mut heard = Vec::new();
+    while !frames(&heard).iter().any(|kind| [HEADERS, GOAWAY].contains(kind)) {
+        let read = tokio::time::timeout(PATIENCE, stream.read_buf(&mut heard)).await;
+        assert_ne!(read.expect("an answer in time").expect("a connection"), 0, "{heard:?}");
+    }
+    assert!(!frames(&heard).contains(&GOAWAY), "{}", String::from_utf8_lossy(&heard));
+    drop(stream);
+    member.stop().await;
+}
+
 /// The types of the frames in a stream of HTTP/2.
 fn frames(mut bytes: &[u8]) -> Vec<u8> {
     let mut kinds = Vec::new();

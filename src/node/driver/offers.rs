@@ -1,7 +1,5 @@
 //! The driver's offers to raft: clients' proposals, changes of members, what peers forwarded.
 
-use std::sync::atomic::Ordering;
-
 use super::super::applier;
 use super::super::proposals::{Answer, Proposal, Waiting};
 use super::Driver;
@@ -93,7 +91,9 @@ impl Driver {
         match refusal {
             Refusal::ConfChangePending => true,
             Refusal::RemovesLeader => is_first && self.step_aside(),
-            Refusal::NoLeader | Refusal::CatchingUp => message.from == self.parts.member_id,
+            Refusal::NoLeader | Refusal::CatchingUp => {
+                is_first || message.from == self.parts.member_id
+            }
             Refusal::Transferring { .. } | Refusal::NotLeader { .. } => is_first,
             Refusal::Overloaded
             | Refusal::TermUncommitted
@@ -108,9 +108,15 @@ impl Driver {
         }
     }
 
+    /// Keeps a proposal for whoever leads next, if there is room.
     pub(super) fn hold(&mut self, message: Message) {
-        self.held_messages.push(message);
-        self.held_messages.truncate(limits::PROPOSALS_HELD_MAX);
+        let entries = self.held_messages.iter().flat_map(|held| &held.entries);
+        let bytes: usize = entries.map(|entry| entry.data.len()).sum();
+        let room = bytes < limits::PROPOSALS_HELD_BYTES_MAX
+            && self.held_messages.len() < limits::PROPOSALS_HELD_MAX;
+        if room {
+            self.held_messages.push(message);
+        }
     }
 
     /// Begins to give leadership to the voter that is closest; whether there is one.
@@ -130,20 +136,21 @@ impl Driver {
             let held = self.proposals.take_held();
             self.propose(held);
         }
-        let leader = self.parts.progress.leader.load(Ordering::Acquire);
-        let moving = self.parts.core.status().transferee != 0;
-        if self.held_messages.is_empty() || leader == 0 || moving {
+        self.hand_on();
+    }
+
+    /// Hands on what peers took to this member when it led, as soon as it is known who does.
+    ///
+    /// Not a tick later: a member that gave leadership away in order to stop has no such time.
+    pub(super) fn hand_on(&mut self) {
+        let status = self.parts.core.status();
+        let (own, leader) = (self.parts.member_id, status.standing.leader);
+        if leader == 0 || status.transferee != 0 {
             return;
         }
-        let own = self.parts.member_id;
-        for mut message in std::mem::take(&mut self.held_messages) {
+        for message in std::mem::take(&mut self.held_messages) {
             if leader != own {
-                // Once: two that take each other for the leader would pass it back and forth.
-                message.reject = true;
-                // Who proposed it may lead now, and would not hear itself.
-                message.from = own;
-                message.to = leader;
-                self.parts.peers.send(message);
+                self.parts.peers.send(handed_on(message, own, leader));
             } else if let Err(refusal) = self.offer_message(message.clone())
                 && self.may_hold(&message, &refusal)
             {
@@ -162,6 +169,15 @@ impl Driver {
         }
         Ok(())
     }
+}
+
+/// A peer's proposal, on its way to who leads now. That may be the peer itself, and raft hears
+/// nobody from himself, so it goes in our name: who waits for it knows it by its id.
+fn handed_on(mut message: Message, own: u64, leader: u64) -> Message {
+    (message.from, message.to) = (own, leader);
+    // Once: two that take each other for the leader would pass it back and forth.
+    message.reject = true;
+    message
 }
 
 /// Whether a proposal that was refused may be taken in a while.
@@ -185,5 +201,64 @@ pub(super) fn client_error(refusal: &Refusal) -> Error {
         | Refusal::LogLost { .. }
         | Refusal::BadChange(_)
         | Refusal::Malformed(_) => Error::Stopped,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::{Boot, ConfState, Core, Entry, MessageType, Role, conf};
+
+    /// One of two members, that leads: its only peer votes for it.
+    fn leader_of_two() -> Core {
+        let founders = [1, 2].map(|id| {
+            let member = conf::Context { id, ..conf::Context::default() };
+            (id, member.encode())
+        });
+        let (hard_state, entries) = conf::bootstrap(founders.to_vec());
+        let applied = entries.len() as u64;
+        let conf_state = ConfState { voters: vec![1, 2], ..ConfState::default() };
+        let boot = Boot {
+            id: 1,
+            applied,
+            hard_state,
+            conf_state,
+            entries,
+            seed: 1,
+            election_tick: 10,
+            heartbeat_tick: 1,
+            ..Boot::default()
+        };
+        let mut core = Core::new(boot).expect("a consistent boot");
+        core.campaign().expect("a voter");
+        while core.status().standing.role != Role::Leader {
+            let work = core.work().expect("an election goes on");
+            if let Some(persist) = work.persist {
+                core.on_persisted(persist.number);
+            }
+            for message in work.messages {
+                let answer = match message.msg_type() {
+                    MessageType::MsgRequestPreVote => MessageType::MsgRequestPreVoteResponse,
+                    MessageType::MsgRequestVote => MessageType::MsgRequestVoteResponse,
+                    _ => continue,
+                };
+                let mut vote = Message { from: 2, to: 1, term: message.term, ..Message::default() };
+                vote.set_msg_type(answer);
+                core.step(vote).expect("a vote");
+            }
+        }
+        core
+    }
+
+    /// While leadership moves from 2 to 1, 2 holds what 1 has forwarded to it.
+    #[test]
+    fn a_new_leader_takes_back_what_it_forwarded() {
+        let mut core = leader_of_two();
+        let last = core.status().last_index;
+        let entries = vec![Entry { data: "a".into(), ..Entry::default() }];
+        let mut held = Message { from: 1, to: 2, entries, ..Message::default() };
+        held.set_msg_type(MessageType::MsgPropose);
+        core.step(handed_on(held, 2, 1)).expect("a proposal for its leader");
+        assert_eq!(core.status().last_index, last + 1);
     }
 }

@@ -37,7 +37,7 @@ impl Driver {
         }
         let (to, index) = (message.to, message.get_snapshot().get_metadata().index);
         tracing::info!(to = format!("{to:x}"), index, "sending a snapshot");
-        self.sending.insert(to, index);
+        self.sending.began(to, index);
         self.parts.snapshots.begin(message, self.parts.peers.clone());
     }
 

@@ -1,6 +1,7 @@
 //! A real member of etcd as the other one: `ETCD_BIN=… cargo test peer::tests::etcd -- --ignored`.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,27 @@ use crate::raft::{Message, MessageType};
 
 /// A process that ends with the test.
 struct Etcd(Child);
+
+impl Etcd {
+    fn start(folder: &Path, [theirs, ours, clients]: [&str; 3], tls: Option<&PeerTls>) -> Self {
+        let binary = std::env::var("ETCD_BIN").expect("ETCD_BIN names a binary");
+        let log = std::fs::File::create(folder.join("log")).expect("a file");
+        let etcd = Command::new(binary)
+            .arg("--name=etcd")
+            .arg(format!("--data-dir={}", folder.join("data").display()))
+            .arg(format!("--listen-peer-urls={theirs}"))
+            .arg(format!("--initial-advertise-peer-urls={theirs}"))
+            .arg(format!("--listen-client-urls={clients}"))
+            .arg(format!("--advertise-client-urls={clients}"))
+            .arg(format!("--initial-cluster=etcd={theirs},kvorum={ours}"))
+            .arg("--initial-cluster-token=mixed")
+            .args(tls.map(flags).unwrap_or_default())
+            .stderr(log)
+            .stdout(Stdio::null())
+            .spawn();
+        Self(etcd.expect("ETCD_BIN can be run"))
+    }
+}
 
 impl Drop for Etcd {
     fn drop(&mut self) {
@@ -79,34 +101,9 @@ fn flags(tls: &PeerTls) -> Vec<String> {
     ]
 }
 
-/// A member of etcd beside ours, by their URLs.
-fn spawn(
-    binary: &str,
-    data: &std::path::Path,
-    (theirs, ours, clients): (&str, &str, &str),
-    flags: Vec<String>,
-) -> Etcd {
-    let log = std::fs::File::create(data.join("log")).expect("a file");
-    let etcd = Command::new(binary)
-        .arg("--name=etcd")
-        .arg(format!("--data-dir={}", data.join("data").display()))
-        .arg(format!("--listen-peer-urls={theirs}"))
-        .arg(format!("--initial-advertise-peer-urls={theirs}"))
-        .arg(format!("--listen-client-urls={clients}"))
-        .arg(format!("--advertise-client-urls={clients}"))
-        .arg(format!("--initial-cluster=etcd={theirs},kvorum={ours}"))
-        .arg("--initial-cluster-token=mixed")
-        .args(flags)
-        .stderr(log)
-        .stdout(Stdio::null())
-        .spawn();
-    Etcd(etcd.expect("ETCD_BIN can be run"))
-}
-
 /// etcd asks us for our streams and we ask for its; it is elected by our vote and commits what we
 /// acknowledge.
 async fn leads_us(folder: Option<Folder>) {
-    let binary = std::env::var("ETCD_BIN").expect("ETCD_BIN names a binary");
     let data = tempfile::tempdir().expect("a folder");
     let tls = folder.as_ref().map(|folder| &folder.tls);
     let scheme = if tls.is_some() { "https" } else { "http" };
@@ -131,8 +128,7 @@ async fn leads_us(folder: Option<Folder>) {
     *node.witness.forward.lock() = Some(sender);
     node.transport.set(id_of("etcd"), vec![theirs.clone()]);
 
-    let flags = tls.map(flags).unwrap_or_default();
-    let _etcd = spawn(&binary, data.path(), (&theirs, &ours, &clients), flags);
+    let _etcd = Etcd::start(data.path(), [&theirs, &ours, &clients], tls);
 
     let transport = node.transport.clone();
     let follow = async {

@@ -87,17 +87,21 @@ func (f *figures) quantiles() (p50, p99, longest time.Duration) {
 	return at(f.took, 0.5), at(f.took, 0.99), at(f.took, 1)
 }
 
-// Within reports the figures and holds a server that is not etcd to what it promises.
+// manyTimes is when a median says something: an election takes one to two seconds, by lot.
+const manyTimes = 5
+
+// Within reports the figures and holds a server to the times it promises, where times count; of few
+// it is held to the second bound only.
 func (f *figures) Within(t testing.TB, what string, p50Max, p99Max time.Duration) {
 	t.Helper()
 	p50, p99, longest := f.quantiles()
 	t.Logf("%s, %d times: to the next acknowledged write p50 %v, p99 %v, longest %v (and %d times "+
 		"while the machine stood still)", what, len(f.took), milli(p50), milli(p99),
 		milli(longest), f.unsteady)
-	if harness.UnderTest(t).Etcd {
+	if !harness.UnderTest(t).Timed() {
 		return
 	}
-	if p50 > p50Max || p99 > p99Max {
+	if len(f.took) >= manyTimes && p50 > p50Max || p99 > p99Max {
 		t.Errorf("%s: p50 %v, at most %v; p99 %v, at most %v", what, p50, p50Max, p99, p99Max)
 	}
 }

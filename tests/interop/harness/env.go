@@ -45,6 +45,12 @@ func UnderTest(t testing.TB) Program {
 	return program
 }
 
+// Timed says whether this server is held to times: one that promises some, on a machine that is
+// said to have nothing else to do (LONG=1, or LIMITS=1). Everywhere else times are only told.
+func (p Program) Timed() bool {
+	return !p.Etcd && (os.Getenv("LONG") == "1" || os.Getenv("LIMITS") == "1")
+}
+
 // Reference is the real etcd.
 func Reference(t testing.TB) Program {
 	t.Helper()
