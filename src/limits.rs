@@ -140,3 +140,7 @@ pub const PEER_SNAPSHOT_PIECES_MAX: usize = 16;
 pub const PEER_SNAPSHOT_STALL: Duration = Duration::from_secs(30);
 /// The longest that a member may need to take over a snapshot it has received.
 pub const PEER_SNAPSHOT_ANSWER: Duration = Duration::from_secs(300);
+/// Connections to another member kept for questions beside raft.
+pub const PEER_IDLE_MAX: usize = 8;
+/// The longest that a question beside raft may take to be answered; then the asker gives up.
+pub const PEER_QUESTION_TIMEOUT: Duration = Duration::from_secs(10);

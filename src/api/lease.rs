@@ -129,21 +129,8 @@ impl Lease {
         request: LeaseTimeToLiveRequest,
     ) -> Result<LeaseTimeToLiveResponse, Error> {
         let header = Some(self.node.header());
-        let (id, wants_keys) = (request.id, request.keys);
-        let facts = self
-            .node
-            .inspect(move |machine| {
-                let lease = machine.leases().lease(id)?;
-                let keys =
-                    if wants_keys { lease.keys.iter().cloned().collect() } else { Vec::new() };
-                Some((lease.ttl, keys))
-            })
-            .await?;
-        let Some((granted_ttl, keys)) = facts else {
-            return Ok(LeaseTimeToLiveResponse { header, id, ttl: -1, ..Default::default() });
-        };
-        let ttl = self.node.remaining_ttl(id).unwrap_or(granted_ttl);
-        Ok(LeaseTimeToLiveResponse { header, id, ttl, granted_ttl, keys })
+        let answer = self.node.time_to_live(request.id, request.keys).await?;
+        Ok(LeaseTimeToLiveResponse { header, ..answer })
     }
 
     async fn leases(&self) -> Result<LeaseLeasesResponse, Error> {

@@ -20,7 +20,7 @@ use super::queues::{Queues, Untaken};
 use super::snapshots::{Receiving, Sending};
 use super::{Clock, fatal, watches};
 use crate::error::{Error, Failure};
-use crate::lease::{Deadlines, Renewal};
+use crate::lease::Deadlines;
 use crate::limits;
 use crate::machine::{self, Machine, Reply};
 use crate::members::{self, Member, Members};
@@ -32,9 +32,6 @@ use crate::pb::{
     alarm_request::AlarmAction,
 };
 use crate::storage::engine;
-
-/// How often a renewal of an expired lease looks whether its revocation was applied.
-const EXPIRING_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long to wait for a member to be ready before asking whether it ever will be.
 const READY_PATIENCE: Duration = Duration::from_millis(100);
@@ -392,65 +389,6 @@ impl Handle {
     /// A random lease id.
     pub fn lease_id(&self) -> i64 {
         self.shared.ids.lease()
-    }
-
-    /// Renews a lease and returns its time to live, in seconds.
-    pub async fn renew(&self, id: i64) -> Result<i64, Error> {
-        let give_up = Instant::now() + self.shared.limits.request_timeout;
-        while Instant::now() < give_up {
-            let now = self.shared.clock.now_ms();
-            let renewal = self.shared.deadlines.lock().renewed(id, now);
-            match renewal {
-                Renewal::Renewed(ttl) => {
-                    self.shared.metrics.leases_renewed.inc();
-                    return Ok(ttl);
-                }
-                Renewal::NotFound => return Err(Error::LeaseNotFound),
-                Renewal::NotPrimary => match self.renew_at_leader(id).await {
-                    Err(Error::NoLeader | Error::Timeout) => {
-                        tokio::time::sleep(EXPIRING_PAUSE).await;
-                    }
-                    answer => return answer,
-                },
-                // The remembered remainder must not outlive the renewal over a restart.
-                Renewal::ClearFirst => {
-                    self.propose(super::duties::forget_remaining(id)).await?;
-                }
-                // It ran out; the answer is not found, but not before that is so everywhere.
-                Renewal::Expiring => tokio::time::sleep(EXPIRING_PAUSE).await,
-            }
-        }
-        Err(Error::Timeout)
-    }
-
-    /// Has the leader renew a lease: deadlines are its to keep, and never in the log.
-    async fn renew_at_leader(&self, id: i64) -> Result<i64, Error> {
-        let leader = self.shared.progress.leader.load(Ordering::Acquire);
-        if leader == 0 || leader == self.member_id() {
-            // Nobody, or this member in a moment.
-            return Err(Error::NoLeader);
-        }
-        self.shared.membership.peers().renew(leader, id).await
-    }
-
-    /// Whole seconds until a lease expires.
-    pub fn remaining_ttl(&self, id: i64) -> Option<i64> {
-        let now = self.shared.clock.now_ms();
-        self.shared.deadlines.lock().remaining(id, now)
-    }
-
-    /// All leases; on the leader, which alone knows when, the first to expire first.
-    pub async fn leases(&self) -> Result<Vec<i64>, Error> {
-        let by_expiry = {
-            let deadlines = self.shared.deadlines.lock();
-            deadlines.is_primary().then(|| deadlines.by_expiry())
-        };
-        match by_expiry {
-            Some(leases) => Ok(leases),
-            None => {
-                self.inspect(|machine| machine.leases().leases().map(|(id, _)| id).collect()).await
-            }
-        }
     }
 
     /// Opens a watch stream.

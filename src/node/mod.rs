@@ -29,6 +29,7 @@ mod haste;
 mod ids;
 mod images;
 mod launch;
+mod leases;
 mod log;
 mod log_writer;
 mod membership;

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use crate::error::Error;
 use crate::members::Member;
 use crate::mvcc::HashKv;
+use crate::pb::LeaseTimeToLiveResponse;
 use crate::raft::Message;
 
 /// An answer that is on its way.
@@ -54,6 +55,14 @@ pub trait Transport: Send + Sync + 'static {
     /// Renews a lease at the leader; its time to live in seconds.
     fn renew(&self, leader: u64, lease: i64) -> BoxFuture<'static, Result<i64, Error>>;
 
+    /// What the leader knows of a lease's time to live.
+    fn time_to_live(
+        &self,
+        leader: u64,
+        lease: i64,
+        keys: bool,
+    ) -> BoxFuture<'static, Result<LeaseTimeToLiveResponse, Error>>;
+
     /// Has the leader promote a learner; the members after that.
     fn promote(&self, leader: u64, id: u64) -> BoxFuture<'static, Result<Vec<Member>, Error>>;
 
@@ -79,6 +88,15 @@ impl Transport for Alone {
     }
 
     fn renew(&self, _: u64, _: i64) -> BoxFuture<'static, Result<i64, Error>> {
+        Box::pin(async { Err(Error::NoLeader) })
+    }
+
+    fn time_to_live(
+        &self,
+        _: u64,
+        _: i64,
+        _: bool,
+    ) -> BoxFuture<'static, Result<LeaseTimeToLiveResponse, Error>> {
         Box::pin(async { Err(Error::NoLeader) })
     }
 

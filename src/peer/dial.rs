@@ -105,6 +105,7 @@ pub(super) fn whole(bytes: Bytes) -> Load {
 }
 
 /// A connection that takes one request after another.
+#[derive(Debug)]
 pub(super) struct Connection {
     authority: String,
     requests: SendRequest<Load>,

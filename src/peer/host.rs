@@ -10,7 +10,9 @@ use super::Host;
 use super::headers::Membership;
 use crate::error::Error;
 use crate::members::Member;
+use crate::mvcc::HashKv;
 use crate::node::{BoxFuture, Handle, Outgoing, Overrun};
+use crate::pb::LeaseTimeToLiveResponse;
 use crate::raft::Message;
 
 impl Host for Handle {
@@ -44,6 +46,30 @@ impl Host for Handle {
 
     fn hand_out_state(&self) -> Result<Outgoing, Error> {
         Handle::hand_out_state(self)
+    }
+
+    fn renew(&self, id: i64) -> BoxFuture<'static, Result<i64, Error>> {
+        let node = self.clone();
+        Box::pin(async move { node.renew_here(id).await })
+    }
+
+    fn time_to_live(
+        &self,
+        id: i64,
+        keys: bool,
+    ) -> BoxFuture<'static, Result<LeaseTimeToLiveResponse, Error>> {
+        let node = self.clone();
+        Box::pin(async move { node.time_to_live_here(id, keys).await })
+    }
+
+    fn promote(&self, id: u64) -> BoxFuture<'static, Result<Vec<Member>, Error>> {
+        let node = self.clone();
+        Box::pin(async move { node.promote_as_leader(id).await })
+    }
+
+    fn hash_kv(&self, revision: i64) -> BoxFuture<'static, Result<HashKv, Error>> {
+        let node = self.clone();
+        Box::pin(async move { node.hash_kv(revision).await })
     }
 
     fn membership(&self, id: u64) -> Membership {

@@ -25,6 +25,10 @@
 //! | `/raft/probing` | GET | that somebody is here, and the time |
 //! | `/members` | GET | the members, for one that joins |
 //! | `/version` | GET | what is served, and what the cluster agreed on |
+//! | `/leases`, `/leases/internal` | POST | renews a lease, tells what is left of one |
+//! | `/members/promote/<id>` | POST | promotes a learner; the members after that |
+//! | `/members/hashkv` | GET | the hash of the rows |
+//! | `/downgrade/enabled` | GET | false |
 //! | `/kvorum/state` | GET | our whole state, for a kvorum that lost its own |
 //!
 //! In reading order: `codec` and `headers` are pure; `lane` is an outgoing stream, `remote` a
@@ -52,6 +56,7 @@ pub mod codec;
 pub mod headers;
 
 mod dial;
+mod forward;
 mod host;
 pub mod join;
 mod lane;
@@ -81,7 +86,9 @@ use headers::Membership;
 
 use crate::error::Error;
 use crate::members::Member;
+use crate::mvcc::HashKv;
 use crate::node::{BoxFuture, Outgoing, Overrun};
+use crate::pb::LeaseTimeToLiveResponse;
 use crate::raft::Message;
 
 /// What the transport asks and tells its member. It is called on the transport's thread, so nothing
@@ -108,6 +115,18 @@ pub trait Host: Send + Sync + 'static {
     fn removed(&self);
     /// Our newest state, for a member that lost its own. This may block.
     fn hand_out_state(&self) -> Result<Outgoing, Error>;
+    /// Renews a lease whose deadline is kept here; its time to live in seconds.
+    fn renew(&self, id: i64) -> BoxFuture<'static, Result<i64, Error>>;
+    /// What is left of a lease whose deadline is kept here.
+    fn time_to_live(
+        &self,
+        id: i64,
+        keys: bool,
+    ) -> BoxFuture<'static, Result<LeaseTimeToLiveResponse, Error>>;
+    /// Promotes a learner, if this member leads.
+    fn promote(&self, id: u64) -> BoxFuture<'static, Result<Vec<Member>, Error>>;
+    /// The hash of the rows as of a revision.
+    fn hash_kv(&self, revision: i64) -> BoxFuture<'static, Result<HashKv, Error>>;
     /// What the cluster says of an id.
     fn membership(&self, id: u64) -> Membership;
     /// The members, for one that joins.

@@ -8,7 +8,9 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::codec::Kind;
+use super::dial::Connection;
 use super::lane::{Lane, Untaken};
+use crate::limits;
 use crate::raft::{Message, MessageType};
 
 /// Another member.
@@ -26,6 +28,8 @@ pub(super) struct Remote {
     /// A stream from it was closed, and none was opened since.
     was_closed: AtomicBool,
     pub counters: Counters,
+    /// Connections that questions were asked on, for the next.
+    idle: Mutex<Vec<Connection>>,
 }
 
 /// Which streams from a member are up.
@@ -101,6 +105,21 @@ impl Remote {
             heard: Mutex::default(),
             was_closed: AtomicBool::new(false),
             counters: Counters::default(),
+            idle: Mutex::default(),
+        }
+    }
+
+    /// A connection from an earlier request, if one is left and open.
+    pub fn take_connection(&self) -> Option<Connection> {
+        let mut idle = self.idle.lock();
+        std::iter::from_fn(|| idle.pop()).find(Connection::is_open)
+    }
+
+    /// Keeps a connection for the next request.
+    pub fn keep_connection(&self, connection: Connection) {
+        let mut idle = self.idle.lock();
+        if connection.is_open() && idle.len() < limits::PEER_IDLE_MAX {
+            idle.push(connection);
         }
     }
 

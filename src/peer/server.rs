@@ -12,6 +12,7 @@ use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 
 use super::Host;
 use super::codec::{check_addresses, decode_message};
+use super::forward::Reply;
 use super::headers::{Identity, Membership, Refusal, check_method, introduction};
 use super::lane::Outgoing;
 use super::snapshot;
@@ -69,7 +70,14 @@ impl Desk {
                     answer
                 }
             },
-            _ => refuse(Refusal::NoSuchPath, HeaderMap::new()),
+            path => match self.question(&head.method, path, &head.headers, body).await {
+                Some(Reply { status, headers, body }) => {
+                    let mut answer = Response::new(Either::Left(Full::new(body)));
+                    (*answer.status_mut(), *answer.headers_mut()) = (status, headers);
+                    answer
+                }
+                None => refuse(Refusal::NoSuchPath, HeaderMap::new()),
+            },
         }
     }
 

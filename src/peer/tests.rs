@@ -5,6 +5,7 @@ mod death;
 mod etcd;
 mod exchange;
 mod pki;
+mod questions;
 pub(super) mod recorded;
 mod snapshots;
 mod tls;

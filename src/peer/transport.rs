@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::thread;
@@ -30,6 +31,7 @@ use crate::limits;
 use crate::members::Member;
 use crate::mvcc::HashKv;
 use crate::node::{self, BoxFuture, Outgoing};
+use crate::pb::LeaseTimeToLiveResponse;
 use crate::raft::{Message, MessageType};
 use crate::tls::{self, Peers as Tls};
 
@@ -211,6 +213,19 @@ impl Transport {
         self.remote(id)?.active_since()
     }
 
+    /// Asks a member, on this transport's thread; no leader, if it is not known.
+    fn ask<T: Send + 'static, Asked: Future<Output = Result<T, Error>> + Send + 'static>(
+        &self,
+        id: u64,
+        question: impl FnOnce(Line) -> Asked,
+    ) -> BoxFuture<'static, Result<T, Error>> {
+        let desk = self.shared.desk.read();
+        let line = desk.as_ref().and_then(|desk| Some(desk.line(desk.peers.get(id)?)));
+        let Some(line) = line else { return Box::pin(async { Err(Error::NoLeader) }) };
+        let asked = self.shared.runtime.spawn(question(line));
+        Box::pin(async move { asked.await.unwrap_or(Err(Error::Stopped)) })
+    }
+
     /// What has passed between this member and another.
     pub fn traffic(&self, id: u64) -> Option<Traffic> {
         Some(self.remote(id)?.counters.read())
@@ -242,16 +257,25 @@ impl node::Transport for Transport {
         Transport::active_since(self, id)
     }
 
-    fn renew(&self, _: u64, _: i64) -> BoxFuture<'static, Result<i64, Error>> {
-        Box::pin(async { Err(Error::NotBuilt("renewing a lease through another member")) })
+    fn renew(&self, leader: u64, lease: i64) -> BoxFuture<'static, Result<i64, Error>> {
+        self.ask(leader, move |line| line.renew(lease))
     }
 
-    fn promote(&self, _: u64, _: u64) -> BoxFuture<'static, Result<Vec<Member>, Error>> {
-        Box::pin(async { Err(Error::NotBuilt("promoting through another member")) })
+    fn time_to_live(
+        &self,
+        leader: u64,
+        lease: i64,
+        keys: bool,
+    ) -> BoxFuture<'static, Result<LeaseTimeToLiveResponse, Error>> {
+        self.ask(leader, move |line| line.time_to_live(lease, keys))
     }
 
-    fn hash_kv(&self, _: u64, _: i64) -> BoxFuture<'static, Result<HashKv, Error>> {
-        Box::pin(async { Err(Error::NotBuilt("another member's hash")) })
+    fn promote(&self, leader: u64, id: u64) -> BoxFuture<'static, Result<Vec<Member>, Error>> {
+        self.ask(leader, move |line| line.promote(id))
+    }
+
+    fn hash_kv(&self, id: u64, revision: i64) -> BoxFuture<'static, Result<HashKv, Error>> {
+        self.ask(id, move |line| line.hash_kv(revision))
     }
 }
 

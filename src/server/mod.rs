@@ -103,6 +103,7 @@ pub struct Running {
     client_addresses: Vec<SocketAddr>,
     peer_addresses: Vec<SocketAddr>,
     metrics_addresses: Vec<SocketAddr>,
+    close: watch::Sender<bool>,
     stop: watch::Sender<bool>,
     acceptor: Option<thread::JoinHandle<()>>,
     workers: Option<Workers>,
@@ -151,6 +152,7 @@ impl Server {
         describe(&handle).await;
 
         let (stop, stopping) = watch::channel(false);
+        let (close, closing) = watch::channel(false);
         let router = Router::new(handle.clone(), stopping.clone());
         let inside = Inside {
             router: router.clone(),
@@ -166,7 +168,7 @@ impl Server {
             settings,
             stopping.clone(),
         );
-        let acceptor = listener::start(listeners, workers.hands(), stopping);
+        let acceptor = listener::start(listeners, workers.hands(), closing);
         Ok(Running {
             node: Some(node),
             peers,
@@ -174,6 +176,7 @@ impl Server {
             client_addresses,
             peer_addresses,
             metrics_addresses,
+            close,
             stop,
             acceptor: Some(acceptor),
             workers: Some(workers),
@@ -258,14 +261,16 @@ impl Running {
     /// finish, streams end, state is checkpointed.
     pub async fn shutdown(mut self) {
         self.node().hand_over().await;
-        let _ = self.stop.send(true);
+        let _ = self.close.send(true);
         let (acceptor, workers, node) =
             (self.acceptor.take(), self.workers.take(), self.node.take());
-        let peers = self.peers.clone();
+        let (peers, stop) = (self.peers.clone(), self.stop.clone());
         let stopping = tokio::task::spawn_blocking(move || {
             if let Some(acceptor) = acceptor {
                 let _ = acceptor.join();
             }
+            // Not before: whoever is told to go would come back at once, to be cut off unheard.
+            let _ = stop.send(true);
             if let Some(workers) = workers {
                 workers.join();
             }

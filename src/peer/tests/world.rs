@@ -12,8 +12,11 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::config::{PeerTls, Scheme, Url};
+use crate::error::Error;
 use crate::members::Member;
+use crate::mvcc::HashKv;
 use crate::node::{BoxFuture, Overrun};
+use crate::pb::LeaseTimeToLiveResponse;
 use crate::peer::codec::Kind;
 use crate::peer::headers::{Identity, Membership};
 use crate::peer::{Host, Listener, Transport};
@@ -142,6 +145,38 @@ impl Host for Witness {
 
     fn hand_out_state(&self) -> Result<crate::node::Outgoing, crate::error::Error> {
         Err(crate::error::Error::Stopped)
+    }
+
+    fn renew(&self, id: i64) -> BoxFuture<'static, Result<i64, Error>> {
+        Box::pin(async move { if id == 7 { Ok(60) } else { Err(Error::LeaseNotFound) } })
+    }
+
+    fn time_to_live(
+        &self,
+        id: i64,
+        _: bool,
+    ) -> BoxFuture<'static, Result<LeaseTimeToLiveResponse, Error>> {
+        let answer = LeaseTimeToLiveResponse { id, ttl: 59, granted_ttl: 60, ..Default::default() };
+        Box::pin(async move { Ok(answer) })
+    }
+
+    fn promote(&self, id: u64) -> BoxFuture<'static, Result<Vec<Member>, Error>> {
+        let learner = Member { id, name: "l".into(), ..Member::default() };
+        Box::pin(
+            async move { if id == 9 { Err(Error::LearnerNotReady) } else { Ok(vec![learner]) } },
+        )
+    }
+
+    fn hash_kv(&self, revision: i64) -> BoxFuture<'static, Result<HashKv, Error>> {
+        Box::pin(async move {
+            match revision {
+                1 => Err(Error::Compacted),
+                2 => Err(Error::FutureRev),
+                hash_revision => {
+                    Ok(HashKv { hash: 5, compact_revision: -1, hash_revision, revision: 8 })
+                }
+            }
+        })
     }
 
     fn membership(&self, id: u64) -> Membership {
