@@ -13,6 +13,7 @@
 mod bound;
 mod client;
 mod connection;
+mod discovery;
 mod introduction;
 mod listener;
 mod repair;
@@ -68,6 +69,8 @@ pub enum StartError {
     Damaged { damage: String, why: String },
     #[error(transparent)]
     Ask(#[from] peer::join::AskError),
+    #[error(transparent)]
+    Discovery(#[from] discovery::DiscoveryError),
     #[error(transparent)]
     Join(#[from] JoinError),
     #[error(
@@ -130,6 +133,7 @@ impl Server {
             (bound.addresses(|surface| surface != Surface::Metrics), bound.addresses(is_metrics));
         let peer_addresses = bound.peers.iter().map(peer::Listener::address).collect();
         let Bound { listeners, peers: peer_listeners, tls, peer_tls } = bound;
+        let config = discovery::settle(config).await?;
         let joined = introduction::introduce(&config, peer_tls.as_ref()).await?;
         let (settings, check) = (Settings::new(&config), config.initial_corrupt_check);
         let (made, peers) = std::sync::mpsc::channel();
