@@ -7,12 +7,13 @@
 //! ```text
 //! clients ─▶ server ─▶ api, http ─▶ node ─▶ raft ─▶ log ─▶ machine ─▶ mvcc, lease, ... ─▶ watch
 //!            listeners  edges       driver  agree   durable apply      facts              tell
+//! members ◀────────────▶ peer ◀──────┘
 //! ```
 //!
 //! Floors, imports go down only: `pb error limits span` · `storage` · `mvcc lease members alarm` ·
 //! `machine raft watch bolt` · `node` · `api peer` · `http` · `server tool`. From `machine` down
 //! nothing knows threads, clocks, randomness, sockets or the environment. `tests/tidy.rs` holds us
-//! to it. [`peer`], where members will meet, is not yet connected to the driver.
+//! to it. A member alone is nothing special: a cluster whose majority is one.
 //!
 //! # The life of a put
 //!
@@ -25,17 +26,34 @@
 //! 6. Behind everybody's back the *checkpointer* moves rows into the [engine](storage::engine)
 //!    with the applied index, in one commit, and the log lets old segments go.
 //!
+//! With other members, 3 happens on a thread of its own while [`peer`] already carries the entries
+//! to them, and an entry is committed once a majority has synced it. At a *follower*, 2 forwards
+//! the put to the leader; its client is answered there all the same, when the entry comes back in
+//! the log and the follower's own applier reaches 4. If the leader goes, what was forwarded is
+//! handed on to the next one, or its client is told that the outcome is not known.
+//!
 //! # The life of a range
 //!
 //! [`api`] checks it; a linearizable one passes [`node::Handle::read_barrier`]; then [`mvcc`]
 //! answers on the caller's own thread from a published state that nobody can change: keys from the
 //! index, rows as the bytes they were stored in.
 //!
+//! The barrier is ReadIndex: the leader says how far the log is committed, after a majority has
+//! confirmed that it still leads, and the member that was asked waits until it has applied as much.
+//! One question serves all who came meanwhile, and nothing is written.
+//!
 //! # The life of a watch event
 //!
 //! The watch thread gives a revision's changes to [`watch::Hub`], which finds who cares and encodes
 //! each event once. A stream has a bounded queue; whoever falls behind is fed from history until it
 //! is level again. Nothing is dropped, reordered, or split within a revision.
+//!
+//! # The life of a member
+//!
+//! It finds the others by `--initial-cluster`, is added by a change of members in the log, and is
+//! brought level from the leader's log or, if that has moved on, by its state as a bbolt file. When
+//! a leader's process dies its connections end, and the followers [stand at once](node); when it is
+//! stopped it hands leadership over. All of it is etcd's on the wire, see [`peer`].
 //!
 //! # Invariants
 //!

@@ -151,7 +151,7 @@ impl Maker<'_> {
     }
 }
 
-/// What cannot happen to a cluster of one member: true at zero, and there for those who watch it.
+/// What is not counted: zero, and there for those who watch it.
 const ZEROS: [(&str, &str); 2] = [
     ("etcd_server_heartbeat_send_failures_total", "Heartbeats that could not be sent in time."),
     ("etcd_server_learner_promote_successes", "Learners promoted while this member led."),

@@ -1,7 +1,7 @@
 //! The driver of a member: threads, clock, waiters, leader duties.
 //!
 //! Below this floor everything is a pure function of its inputs; here is what feeds those functions
-//! and does what they say.
+//! and does what they say. Other members are reached through a [`Transport`].
 //!
 //! | thread | owns | waits for |
 //! |---|---|---|

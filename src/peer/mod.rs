@@ -49,8 +49,7 @@
 //! 5. Where a CA is configured, nobody without a certificate of it is answered at all, and none is
 //!    called ([`tls::Peers`](crate::tls::Peers)).
 //!
-//! Absent so far: the prober, and `/leases`, `/members/promote`, `/members/hashkv`,
-//! `/downgrade/enabled`. Absent for good: unix sockets between members.
+//! Absent so far: the prober. Absent for good: unix sockets between members.
 
 pub mod codec;
 pub mod headers;
