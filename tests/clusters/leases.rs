@@ -1,4 +1,4 @@
-//! Leases: granted by any member, timed by whoever leads.
+//! Leases: kept alive through any member, timed by whoever leads.
 
 use std::time::{Duration, Instant};
 
@@ -34,13 +34,15 @@ async fn keep_alive(member: &Member) -> Result<i64, Status> {
     within("an answer to a renewal", renewed).await
 }
 
-/// Keeps the lease alive through whoever leads for twice its time; when it was renewed last.
-async fn keep(cluster: &Cluster) -> Instant {
+/// Keeps the lease alive through a member for twice its time; when it was renewed last.
+async fn keep(cluster: &Cluster, through: usize) -> Instant {
     let (began, mut last) = (Instant::now(), Instant::now());
     while began.elapsed() < 2 * TTL {
-        let leader = cluster.member(cluster.leader().await);
         let asked = Instant::now();
-        assert_eq!(keep_alive(leader).await.expect("an answer"), TTL.as_secs() as i64);
+        assert_eq!(
+            keep_alive(cluster.member(through)).await.expect("an answer"),
+            TTL.as_secs() as i64
+        );
         last = asked;
         for member in cluster.at_work() {
             assert_eq!(member.stale("k").await.expect("a read").as_deref(), Some("v"));
@@ -55,18 +57,18 @@ async fn expire(cluster: &Cluster, renewed: Instant) {
         let gone = async || member.get("k").await.expect("a read").is_none().then_some(());
         until("that the lease ends", gone).await;
         assert!(renewed.elapsed() >= TTL, "it ended after {:?}", renewed.elapsed());
+        assert_eq!(keep_alive(member).await.expect("an answer"), 0);
     }
-    let leader = cluster.member(cluster.leader().await);
-    assert_eq!(keep_alive(leader).await.expect("an answer"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lease_granted_by_any_member_lives_as_long_as_it_is_kept_alive() {
+async fn a_lease_lives_as_long_as_it_is_kept_alive_through_any_member() {
     let cluster = Cluster::start(3).await;
-    for n in [cluster.leader().await, cluster.follower().await] {
-        grant(cluster.member(n)).await;
+    let (leader, follower) = (cluster.leader().await, cluster.follower().await);
+    for (granting, keeping) in [(leader, follower), (follower, leader)] {
+        grant(cluster.member(granting)).await;
         cluster.until_everywhere("k", "v").await;
-        let renewed = keep(&cluster).await;
+        let renewed = keep(&cluster, keeping).await;
         expire(&cluster, renewed).await;
     }
     cluster.assert_alike().await;
@@ -76,12 +78,13 @@ async fn a_lease_granted_by_any_member_lives_as_long_as_it_is_kept_alive() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lease_survives_its_leader() {
     let mut cluster = Cluster::start(3).await;
-    let leader = cluster.leader().await;
+    let (leader, follower) = (cluster.leader().await, cluster.follower().await);
     grant(cluster.member(leader)).await;
     cluster.until_everywhere("k", "v").await;
+    keep_alive(cluster.member(follower)).await.expect("an answer");
     cluster.lose(leader).await;
     // The first renewal after that is answered, by whoever leads then.
-    let renewed = keep(&cluster).await;
+    let renewed = keep(&cluster, follower).await;
     cluster.start_members(&[leader]).await;
     expire(&cluster, renewed).await;
     cluster.assert_alike().await;

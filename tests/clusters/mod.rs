@@ -4,7 +4,7 @@
 //! - `leaders`: a leader that is lost, and one that hands over.
 //! - `partitions`: members that do not hear each other, both ways or one way.
 //! - `snapshots`: followers too far behind for the log.
-//! - `leases`: granted by any member, timed by whoever leads.
+//! - `leases`: kept alive through any member, timed by whoever leads.
 //!
 //! Nothing sleeps and hopes: tests wait for what must come. Where something must *not* come, they
 //! do what would bring it for as long as it would take.
