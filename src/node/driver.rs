@@ -30,6 +30,7 @@ use tokio::sync::oneshot;
 use super::applier::{self, Committed};
 use super::haste::Haste;
 use super::log::Log;
+use super::missing::Missing;
 use super::progress::Progress;
 use super::proposals::{Answer, Claim, Proposal, Proposals};
 use super::queues::Queues;
@@ -111,6 +112,7 @@ pub(super) struct Parts {
     pub core: Core,
     pub member_id: u64,
     pub tick: Duration,
+    pub missing: Missing,
     pub catchup_entries: u64,
     pub inbox: Receiver<Input>,
     pub queues: Queues,
@@ -210,6 +212,8 @@ impl Driver {
                 self.parts.core.tick();
                 self.offer_held();
                 self.send_states_again(now);
+                let leader = self.parts.progress.leader.load(Ordering::Acquire);
+                self.parts.missing.look(leader != 0, now);
                 next_tick = (next_tick + self.parts.tick).max(now);
             }
             if self.haste.is_due(now) {
