@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::config::{PeerTls, Scheme, Url};
 use crate::members::Member;
+use crate::metrics::Metrics;
 use crate::node::{BoxFuture, Overrun};
 use crate::peer::codec::Kind;
 use crate::peer::headers::{Identity, Membership};
@@ -40,6 +41,7 @@ pub(super) struct Witness {
     pub strangers: Mutex<BTreeSet<u64>>,
     /// How many more messages find no room.
     pub no_room: AtomicU64,
+    pub metrics: Metrics,
 }
 
 /// A snapshot, as far as it came.
@@ -66,6 +68,7 @@ impl Default for Witness {
             gone: Mutex::default(),
             strangers: Mutex::default(),
             no_room: AtomicU64::default(),
+            metrics: Metrics::new(false),
         }
     }
 }
@@ -161,6 +164,10 @@ impl Host for Witness {
             client_urls: urls("http://127.0.0.1:24332"),
             ..Member::default()
         }]
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     fn cluster_version(&self) -> Option<String> {
