@@ -130,6 +130,10 @@ pub const PEER_REDIAL_APART: Duration = Duration::from_millis(100);
 pub const PEER_REDIAL_MIN: Duration = Duration::from_millis(10);
 /// The longest pause before a stream is asked for again.
 pub const PEER_REDIAL_MAX: Duration = Duration::from_secs(1);
+/// How often a member is probed, as in etcd.
+pub const PEER_PROBE_PERIOD: Duration = Duration::from_secs(4);
+/// By how much a member's clock may differ until the log says so, as in etcd.
+pub const PEER_CLOCK_DRIFT_MAX: Duration = Duration::from_secs(1);
 /// Members that are answered before the cluster is known to have them; others wait until it is.
 pub const PEER_GUESTS_MAX: usize = 16;
 /// Snapshots of other members that are taken in at once; another is refused, and comes again.

@@ -11,6 +11,7 @@
 //! list and holds the rest to what etcd shows.
 
 mod grpc;
+mod peers;
 mod process;
 
 use prometheus::{
@@ -20,6 +21,7 @@ use prometheus::{
 
 use grpc::Grpc;
 pub use grpc::{Calls, GrpcMethod, Messages};
+pub use peers::{Peer, Peers, Transfer};
 pub use process::Process;
 
 /// Everything a member counts.
@@ -77,7 +79,7 @@ pub struct Metrics {
     pub server_id: IntGaugeVec,
     pub server_version: IntGaugeVec,
     pub cluster_version: IntGaugeVec,
-    pub known_peers: IntGaugeVec,
+    pub peers: Peers,
     pub alarms: IntGaugeVec,
     pub process: Process,
 }
@@ -306,11 +308,7 @@ impl Metrics {
                 "The cluster's version.",
                 &["cluster_version"],
             ),
-            known_peers: m.gauges(
-                "etcd_network_known_peers",
-                "Members this member knows, itself among them.",
-                &["Local", "Remote"],
-            ),
+            peers: Peers::new(&m),
             alarms: m.gauges(
                 "etcd_debugging_server_alarms",
                 "Alarms in force.",

@@ -10,6 +10,7 @@ use super::Host;
 use super::headers::Membership;
 use crate::error::Error;
 use crate::members::Member;
+use crate::metrics::Metrics;
 use crate::mvcc::HashKv;
 use crate::node::{BoxFuture, Handle, Outgoing, Overrun};
 use crate::pb::LeaseTimeToLiveResponse;
@@ -83,6 +84,10 @@ impl Host for Handle {
 
     fn members(&self) -> Vec<Member> {
         Handle::members(self).iter().cloned().collect()
+    }
+
+    fn metrics(&self) -> &Metrics {
+        Handle::metrics(self)
     }
 
     fn cluster_version(&self) -> Option<String> {

@@ -122,6 +122,7 @@ impl Body for Outgoing {
                 this.encoder.link_heartbeat(&mut out);
             }
         }
+        this.remote.metrics.sent_bytes.inc_by(out.len() as u64);
         Poll::Ready(Some(Ok(Frame::data(out.freeze()))))
     }
 }
@@ -132,6 +133,7 @@ impl Drop for Outgoing {
         self.queue.close();
         let ended = self.remote.lane(self.kind).forget();
         if ended || !self.queue.is_empty() {
+            self.remote.metrics.sent_failures.inc();
             self.host.unreachable(self.remote.id);
         }
     }

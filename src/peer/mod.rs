@@ -34,7 +34,7 @@
 //! In reading order: `codec` and `headers` are pure; `lane` is an outgoing stream, `remote` a
 //! member with its lanes, `outward` what is asked of it (`dial`, with `patience`), `snapshot` the
 //! state that goes both ways, `server` what is answered at the `listener`, `transport` all of them
-//! together, on a thread of their own.
+//! together, on a thread of their own. `prober` measures what it finds.
 //!
 //! A process that dies is noticed before any timeout: the kernel ends its connections, and refuses
 //! the next ([`Host::disconnected`]).
@@ -49,7 +49,7 @@
 //! 5. Where a CA is configured, nobody without a certificate of it is answered at all, and none is
 //!    called ([`tls::Peers`](crate::tls::Peers)).
 //!
-//! Absent so far: the prober. Absent for good: unix sockets between members.
+//! Absent for good: unix sockets between members.
 
 pub mod codec;
 pub mod headers;
@@ -62,6 +62,7 @@ mod lane;
 mod listener;
 mod outward;
 mod patience;
+mod prober;
 mod remote;
 mod server;
 mod snapshot;
@@ -85,6 +86,7 @@ use headers::Membership;
 
 use crate::error::Error;
 use crate::members::Member;
+use crate::metrics::Metrics;
 use crate::mvcc::HashKv;
 use crate::node::{BoxFuture, Outgoing, Overrun};
 use crate::pb::LeaseTimeToLiveResponse;
@@ -130,6 +132,8 @@ pub trait Host: Send + Sync + 'static {
     fn membership(&self, id: u64) -> Membership;
     /// The members, for one that joins.
     fn members(&self) -> Vec<Member>;
+    /// What is counted of other members.
+    fn metrics(&self) -> &Metrics;
     /// The version that the cluster agreed on, if it has.
     fn cluster_version(&self) -> Option<String>;
 }

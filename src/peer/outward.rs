@@ -113,7 +113,10 @@ impl Line {
                 Ok(frame.into_data().unwrap_or_default())
             };
             match in_time(limits::PEER_IO_TIMEOUT, piece).await {
-                Ok(piece) => decoder.push(&piece),
+                Ok(piece) => {
+                    self.remote.metrics.received_bytes.inc_by(piece.len() as u64);
+                    decoder.push(&piece);
+                }
                 Err(trouble) => return trouble,
             }
             if let Err(trouble) = self.take_frames(&mut decoder) {
@@ -130,6 +133,7 @@ impl Line {
                     self.remote.counters.received.add(1);
                     if let Err(Overrun) = self.host.receive(*message) {
                         self.remote.counters.overrun.add(1);
+                        self.remote.metrics.received_failures.inc();
                     }
                 }
             }
@@ -150,7 +154,7 @@ impl Line {
                 }
                 Err(trouble) => {
                     kept = None;
-                    self.remote.counters.undelivered.add(1);
+                    self.remote.note_lost();
                     self.remote.pass(turn);
                     self.tell_of_post(&trouble, told);
                     told = true;
@@ -184,10 +188,12 @@ impl Line {
         let mut headers = self.identity.headers(None);
         let content_type = HeaderValue::from_static("application/protobuf");
         headers.insert(header::CONTENT_TYPE, content_type);
-        let body = whole(Bytes::from(wire::encode(message)));
+        let bytes = wire::encode(message);
+        let (size, body) = (bytes.len(), whole(Bytes::from(bytes)));
         let answer = connection.ask(Method::POST, "/raft", headers, body).await?;
         let status = answer.status();
         read_message_answer(status, &text(answer.into_body()).await)?;
+        self.remote.metrics.sent_bytes.inc_by(size as u64);
         *kept = Some(connection);
         Ok(())
     }

@@ -11,6 +11,7 @@ use super::codec::Kind;
 use super::dial::Connection;
 use super::lane::{Lane, Untaken};
 use crate::limits;
+use crate::metrics::Peer as Metrics;
 use crate::raft::{Message, MessageType};
 
 /// Another member.
@@ -30,6 +31,7 @@ pub(super) struct Remote {
     pub counters: Counters,
     /// Connections that questions were asked on, for the next.
     idle: Mutex<Vec<Connection>>,
+    pub metrics: Metrics,
 }
 
 /// Which streams from a member are up.
@@ -94,7 +96,13 @@ impl Counters {
 }
 
 impl Remote {
-    pub fn new(id: u64, urls: Vec<String>, posts: mpsc::Sender<Box<Message>>) -> Self {
+    pub fn new(
+        id: u64,
+        urls: Vec<String>,
+        posts: mpsc::Sender<Box<Message>>,
+        metrics: Metrics,
+    ) -> Self {
+        metrics.active.set(0);
         Self {
             id,
             urls,
@@ -106,6 +114,7 @@ impl Remote {
             was_closed: AtomicBool::new(false),
             counters: Counters::default(),
             idle: Mutex::default(),
+            metrics,
         }
     }
 
@@ -153,9 +162,23 @@ impl Remote {
             },
         };
         if !taken {
-            self.counters.undelivered.add(1);
+            self.note_lost();
         }
         taken
+    }
+
+    /// A message to it was lost.
+    pub fn note_lost(&self) {
+        self.counters.undelivered.add(1);
+        self.metrics.sent_failures.inc();
+    }
+
+    /// A message from it came, of so many bytes, and was taken by the node or not.
+    pub fn note_posted(&self, bytes: usize, taken: bool) {
+        self.metrics.received_bytes.inc_by(bytes as u64);
+        if !taken {
+            self.metrics.received_failures.inc();
+        }
     }
 
     /// A stream from it is up, or is no longer.
@@ -165,7 +188,12 @@ impl Remote {
             Kind::Append => heard.append = up,
             Kind::Message => heard.message = up,
         }
+        let was_active = heard.since.is_some();
         heard.since = (heard.append && heard.message).then(Instant::now);
+        self.metrics.active.set(i64::from(heard.since.is_some()));
+        if was_active && heard.since.is_none() {
+            self.metrics.disconnected.inc();
+        }
         if up {
             self.was_closed.store(false, Ordering::Relaxed);
         }

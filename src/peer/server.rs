@@ -148,6 +148,7 @@ impl Desk {
         let read = Limited::new(body, limits::PEER_MESSAGE_BYTES_MAX).collect();
         let read = tokio::time::timeout(limits::PEER_POST_TIMEOUT, read).await;
         let bytes = read.ok().and_then(Result::ok).ok_or(Refusal::Unread)?.to_bytes();
+        let size = bytes.len();
         let message = decode_message(bytes).map_err(|_| Refusal::NotAMessage)?;
         if self.host.membership(message.from) == Membership::Removed {
             return Err(Refusal::NotForUs);
@@ -155,7 +156,11 @@ impl Desk {
         let sender = introduction(headers).map_or(message.from, |(sender, _)| sender);
         check_addresses(&message, self.identity.member_id, sender)
             .map_err(|_| Refusal::NotForUs)?;
-        self.host.receive(message).map_err(|_| Refusal::NotForUs)
+        let taken = self.host.receive(message);
+        if let Some(remote) = self.peers.get(sender) {
+            remote.note_posted(size, taken.is_ok());
+        }
+        taken.map_err(|_| Refusal::NotForUs)
     }
 
     /// Makes it possible to answer a member that the node has not heard of yet.

@@ -58,14 +58,17 @@ impl Line {
         let index = message.snapshot.as_ref().and_then(|snapshot| snapshot.metadata.as_ref());
         let (index, bytes) = (index.map_or(0, |metadata| metadata.index), state.bytes);
         tracing::info!(peer_id, index, bytes, "sending a snapshot to a peer");
-        let turn = self.remote.turn();
+        let (turn, transfer) = (self.remote.turn(), self.remote.metrics.sends.begin());
         match self.try_send_snapshot(turn, message, state).await {
             Ok(()) => {
+                transfer.arrived();
+                self.remote.metrics.sent_bytes.inc_by(bytes);
                 tracing::info!(peer_id, index, bytes, "a peer has taken over a snapshot");
                 report.arrived = true;
             }
             Err(error) => {
                 self.remote.pass(turn);
+                self.remote.metrics.sent_failures.inc();
                 tracing::warn!(peer_id, index, bytes, %error, "a peer takes no snapshot");
             }
         }
@@ -191,13 +194,21 @@ pub(super) async fn take_in(desk: Desk, body: Incoming) -> Result<(), Refused> {
     let Ok(seat) = desk.snapshots.clone().try_acquire_owned() else {
         return Err(Refused::unprocessed("another snapshot is being received"));
     };
-    let mut pieces = Pieces { body, rest: Bytes::new() };
+    let mut pieces = Pieces { body, rest: Bytes::new(), bytes: 0 };
     let message = read_message(&desk, &mut pieces).await?;
+    let remote = desk.peers.get(message.from);
+    let transfer = remote.as_ref().map(|remote| remote.metrics.receives.begin());
     let taken = tokio::spawn(async move {
         let (sender, chunks) = mpsc::channel(limits::PEER_SNAPSHOT_PIECES_MAX);
         let received = desk.host.receive_snapshot(message, chunks);
-        let (received, ()) = tokio::join!(received, pass_on(pieces, sender));
+        let (received, bytes) = tokio::join!(received, pass_on(pieces, sender));
         drop(seat);
+        if let Some(remote) = remote {
+            remote.metrics.received_bytes.inc_by(bytes);
+        }
+        if let (Ok(()), Some(transfer)) = (&received, transfer) {
+            transfer.arrived();
+        }
         received.map_err(Refused::unprocessed)
     });
     taken.await.unwrap_or_else(|error| Err(Refused::unprocessed(error)))
@@ -223,8 +234,8 @@ async fn read_message(desk: &Desk, pieces: &mut Pieces) -> Result<Message, Refus
     Ok(message)
 }
 
-/// Hands on the pieces of a file, and an empty one when it is whole.
-async fn pass_on(mut pieces: Pieces, sender: mpsc::Sender<io::Result<Bytes>>) {
+/// Hands on the pieces of a file, and an empty one when it is whole; how many bytes were read.
+async fn pass_on(mut pieces: Pieces, sender: mpsc::Sender<io::Result<Bytes>>) -> u64 {
     loop {
         let piece = pieces.next().await;
         let is_last = match &piece {
@@ -235,7 +246,7 @@ async fn pass_on(mut pieces: Pieces, sender: mpsc::Sender<io::Result<Bytes>>) {
         let sent = sender.send(piece.map(Option::unwrap_or_default));
         // The host may have seen enough, and answers why.
         if sent.await.is_err() || is_last {
-            return;
+            return pieces.bytes;
         }
     }
 }
@@ -245,6 +256,8 @@ struct Pieces {
     body: Incoming,
     /// Read and not yet taken.
     rest: Bytes,
+    /// How many were read.
+    bytes: u64,
 }
 
 impl Pieces {
@@ -254,7 +267,11 @@ impl Pieces {
             return Ok(Some(std::mem::take(&mut self.rest)));
         }
         match timeout(limits::PEER_SNAPSHOT_STALL, self.body.frame()).await {
-            Ok(Some(Ok(frame))) => Ok(Some(frame.into_data().unwrap_or_default())),
+            Ok(Some(Ok(frame))) => {
+                let piece = frame.into_data().unwrap_or_default();
+                self.bytes += piece.len() as u64;
+                Ok(Some(piece))
+            }
             Ok(Some(Err(error))) => Err(io::Error::other(error)),
             Ok(None) => Ok(None),
             Err(_) => Err(io::ErrorKind::TimedOut.into()),

@@ -4,6 +4,7 @@ mod answers;
 mod death;
 mod etcd;
 mod exchange;
+mod measures;
 mod pki;
 mod questions;
 pub(super) mod recorded;

@@ -22,6 +22,7 @@ use super::codec::Kind;
 use super::headers::Identity;
 use super::listener::Gate;
 use super::outward::Line;
+use super::prober::ROUND_TRIPPERS;
 use super::remote::{Remote, Traffic};
 use super::server::Desk;
 use super::snapshot::Report;
@@ -103,12 +104,16 @@ impl Peers {
 impl Peer {
     fn begin(desk: &Desk, on: &Handle, id: u64, peer_urls: Vec<String>, guest: bool) -> Self {
         let (posts, to_post) = mpsc::channel(limits::PEER_POSTS_MAX);
-        let remote = Arc::new(Remote::new(id, peer_urls, posts));
+        let metrics = desk.host.metrics().peers.of(desk.identity.member_id, id);
+        let remote = Arc::new(Remote::new(id, peer_urls, posts, metrics));
         let line = desk.line(remote.clone());
         let mut tasks = JoinSet::new();
         if !guest {
             for kind in Kind::ALL {
                 tasks.spawn_on(line.clone().listen(kind), on);
+            }
+            for round_tripper in ROUND_TRIPPERS {
+                tasks.spawn_on(line.clone().probe(round_tripper), on);
             }
         }
         tasks.spawn_on(line.post_all(to_post), on);
@@ -133,6 +138,7 @@ impl Transport {
         tls: Option<Arc<Tls>>,
     ) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
+        host.metrics().peers.know(identity.member_id, identity.member_id);
         let desk = Desk::new(identity, host, tls);
         let (stop, stopped) = oneshot::channel();
         let (handle, served) = (runtime.handle().clone(), desk.clone());
@@ -169,13 +175,16 @@ impl Transport {
         }
         let peer = Peer::begin(desk, &self.shared.runtime, id, peer_urls, false);
         let replaced = by_id.insert(id, peer);
+        desk.host.metrics().peers.know(desk.identity.member_id, id);
         drop((by_id, replaced));
     }
 
     /// Ends all talk with a member.
     pub fn remove(&self, id: u64) {
         let desk = self.shared.desk.read();
-        let removed = desk.as_ref().and_then(|desk| desk.peers.by_id.write().remove(&id));
+        let Some(desk) = desk.as_ref() else { return };
+        let removed = desk.peers.by_id.write().remove(&id);
+        desk.host.metrics().peers.forget(desk.identity.member_id, id);
         drop(removed);
     }
 

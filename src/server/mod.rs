@@ -189,14 +189,8 @@ async fn describe(node: &Handle) {
     let (metrics, own) = (node.metrics(), format!("{:x}", node.member_id()));
     metrics.server_id.with_label_values(&[&own]).set(1);
     metrics.server_version.with_label_values(&[version::SERVER]).set(1);
-    let known = node.inspect(|machine| {
-        let ids = machine.members().iter().map(|member| member.id).collect::<Vec<_>>();
-        (ids, machine.cluster_version().map(str::to_owned))
-    });
-    let Ok((ids, agreed)) = known.await else { return };
-    for id in ids {
-        metrics.known_peers.with_label_values(&[&own, &format!("{id:x}")]).set(1);
-    }
+    let agreed = node.inspect(|machine| machine.cluster_version().map(str::to_owned)).await;
+    let Ok(agreed) = agreed else { return };
     // The label is the minor version, without the patch.
     if let Some((minor, _)) = agreed.as_deref().and_then(|version| version.rsplit_once('.')) {
         metrics.cluster_version.with_label_values(&[minor]).set(1);

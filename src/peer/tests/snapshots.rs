@@ -22,7 +22,7 @@ fn pair() -> (Node, Node) {
     (a, b)
 }
 
-fn snapshot(from: &Node, to: u64) -> Message {
+pub(super) fn snapshot(from: &Node, to: u64) -> Message {
     let metadata = Some(SnapshotMetadata { index: 7, term: 2, ..SnapshotMetadata::default() });
     let snapshot = Some(Snapshot { metadata, ..Snapshot::default() });
     Message { snapshot, ..from.message(MessageType::MsgSnapshot, to, 0) }
@@ -34,7 +34,7 @@ fn chunk(number: usize) -> Bytes {
 }
 
 /// A state of so many chunks, of which so many come before the source ends with `end`.
-fn state(said: usize, come: usize, end: Option<io::Error>) -> Outgoing {
+pub(super) fn state(said: usize, come: usize, end: Option<io::Error>) -> Outgoing {
     let (sender, chunks) = mpsc::channel(1);
     tokio::spawn(async move {
         for number in 0..come {
@@ -49,7 +49,7 @@ fn state(said: usize, come: usize, end: Option<io::Error>) -> Outgoing {
     Outgoing { bytes: (said * CHUNK) as u64, chunks }
 }
 
-async fn ends(node: &Node) -> (u64, bool) {
+pub(super) async fn ends(node: &Node) -> (u64, bool) {
     until("the end of the snapshot", || !node.witness.snapshots_sent.lock().is_empty()).await;
     node.witness.snapshots_sent.lock().remove(0)
 }

@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::config::{PeerTls, Scheme, Url};
 use crate::error::Error;
 use crate::members::Member;
+use crate::metrics::Metrics;
 use crate::mvcc::HashKv;
 use crate::node::{BoxFuture, Overrun};
 use crate::pb::LeaseTimeToLiveResponse;
@@ -43,6 +44,7 @@ pub(super) struct Witness {
     pub strangers: Mutex<BTreeSet<u64>>,
     /// How many more messages find no room.
     pub no_room: AtomicU64,
+    pub metrics: Metrics,
 }
 
 /// A snapshot, as far as it came.
@@ -69,6 +71,7 @@ impl Default for Witness {
             gone: Mutex::default(),
             strangers: Mutex::default(),
             no_room: AtomicU64::default(),
+            metrics: Metrics::new(false),
         }
     }
 }
@@ -196,6 +199,10 @@ impl Host for Witness {
             client_urls: urls("http://127.0.0.1:24332"),
             ..Member::default()
         }]
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     fn cluster_version(&self) -> Option<String> {
