@@ -4,6 +4,7 @@
 //! - `leaders`: a leader that is lost, and one that hands over.
 //! - `partitions`: members that do not hear each other, both ways or one way.
 //! - `snapshots`: followers too far behind for the log.
+//! - `members`: added, moved, promoted and removed.
 //! - `leases`: granted by any member, timed by whoever leads.
 //!
 //! Nothing sleeps and hopes: tests wait for what must come. Where something must *not* come, they
@@ -13,6 +14,7 @@ mod client;
 mod fixture;
 mod leaders;
 mod leases;
+mod members;
 mod network;
 mod partitions;
 mod snapshots;
