@@ -5,6 +5,7 @@
 //! - `partitions`: members that do not hear each other, both ways or one way.
 //! - `snapshots`: followers too far behind for the log.
 //! - `leases`: kept alive through any member, timed by whoever leads.
+//! - `members`: added, moved, promoted and removed.
 //!
 //! Nothing sleeps and hopes: tests wait for what must come. Where something must *not* come, they
 //! do what would bring it for as long as it would take.
@@ -13,6 +14,7 @@ mod client;
 mod fixture;
 mod leaders;
 mod leases;
+mod members;
 mod network;
 mod partitions;
 mod snapshots;
