@@ -30,7 +30,29 @@ impl Handle {
             Change::Promote(id) => self.promote(id).await,
             Change::Add(_) | Change::Update { .. } | Change::Remove(_) => {
                 self.check_quorum(&change)?;
-                self.change_members(change).await
+                match change == Change::Remove(self.member_id()) {
+                    true => self.leave().await,
+                    false => self.change_members(change).await,
+                }
+            }
+        }
+    }
+
+    /// Has this member removed. It may not live to see that in its log: whoever leads says no more
+    /// to it once it is gone, but for that it is.
+    async fn leave(&self) -> Result<Vec<Member>, Error> {
+        let own = self.member_id();
+        let told = async {
+            while !self.is_removed() {
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            answer = self.change_members(Change::Remove(own)) => answer,
+            () = told => {
+                let members = self.members();
+                Ok(members.iter().filter(|member| member.id != own).cloned().collect())
             }
         }
     }
