@@ -5,11 +5,11 @@
 //! it must not come back under its old id.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::StartError;
 use crate::config::{ClusterState, Config, resolve_url};
-use crate::members::{self, Members};
+use crate::members::{self, JoinError, Members};
 use crate::node::{self, Joined};
 use crate::peer::join;
 use crate::tls;
@@ -18,6 +18,9 @@ use crate::tls;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long one is given that may not run yet.
 const FOUNDING_PATIENCE: Duration = Duration::from_secs(1);
+/// How long the news that a member was added may take to get around, and how often to ask.
+const NEWS_PATIENCE: Duration = Duration::from_secs(3);
+const NEWS_POLL: Duration = Duration::from_millis(100);
 
 /// What the others say, for a member that joins them; nothing, for one that need not be told.
 pub(super) async fn introduce(
@@ -32,12 +35,7 @@ pub(super) async fn introduce(
     match config.initial_cluster_state {
         ClusterState::Existing => {
             config.verify_joining().map_err(node::BootError::from)?;
-            let (cluster_id, remote) = join::members(&urls, tls, PATIENCE).await?;
-            let (cluster, name) = (&config.initial_cluster, &config.name);
-            let max = config.max_learners;
-            let (member_id, members) =
-                members::join(&remote, cluster_id, cluster, name, max, &resolve_url)?;
-            Ok(Some(Joined { cluster_id, member_id, members }))
+            find_oneself(config, &urls, tls).await.map(Some)
         }
         ClusterState::New => {
             let founders =
@@ -50,6 +48,28 @@ pub(super) async fn introduce(
                 }
                 (_, Ok(_) | Err(_)) => Ok(None),
             }
+        }
+    }
+}
+
+/// The place of a member among those that run. Whoever is asked may not have heard yet that it was
+/// added, if that was a moment ago.
+async fn find_oneself(
+    config: &Config,
+    urls: &[String],
+    tls: Option<&Arc<tls::Peers>>,
+) -> Result<Joined, StartError> {
+    let began = Instant::now();
+    loop {
+        let (cluster_id, remote) = join::members(urls, tls, PATIENCE).await?;
+        let (cluster, name) = (&config.initial_cluster, &config.name);
+        let max = config.max_learners;
+        match members::join(&remote, cluster_id, cluster, name, max, &resolve_url) {
+            Ok((member_id, members)) => return Ok(Joined { cluster_id, member_id, members }),
+            Err(
+                JoinError::NotAdded { .. } | JoinError::OtherUrls { .. } | JoinError::Count { .. },
+            ) if began.elapsed() < NEWS_PATIENCE => tokio::time::sleep(NEWS_POLL).await,
+            Err(error) => return Err(error.into()),
         }
     }
 }
