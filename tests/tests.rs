@@ -1,6 +1,7 @@
 //! Integration tests, one binary.
 //!
 //! - `checker`: the judge of recorded histories.
+//! - `clusters`: members among each other, and a network that can be cut.
 //! - `listener`: TLS, and who is let in, on the client listener.
 //! - `process`: the binary as a process, its exit codes, signals and log.
 //! - `snapshots`: the tools on a snapshot or a directory, and members that start on what they made.
@@ -10,6 +11,7 @@
 //!   language and the way to record are explained in [`support`].
 
 mod checker;
+mod clusters;
 mod listener;
 mod process;
 mod settings;

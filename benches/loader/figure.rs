@@ -43,7 +43,10 @@ pub const LOADER_CPU: &str = "loader CPU µs/op";
 pub const WRITTEN: &str = "written B/op";
 /// A noisy neighbour: where it is not near 0, throughput and latencies say little.
 pub const OTHERS: &str = "others' CPU %";
+/// Of the only member, or the leader.
 pub const RESIDENT: &str = "RSS MB";
+pub const FOLLOWER_RESIDENT: &str = "RSS MB, a follower";
+pub const FOLLOWER_RESIDENT_TOO: &str = "RSS MB, the other";
 
 pub fn higher(name: &'static str, value: f64) -> Figure {
     Figure { name, value, better: Better::Higher }

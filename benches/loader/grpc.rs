@@ -72,6 +72,14 @@ impl Client {
         Ok(self.get(Bytes::from_static(b"nothing"), 0)?.0)
     }
 
+    /// Whether the member leads its cluster.
+    pub fn leads(&self) -> Result<bool> {
+        let mut client = MaintenanceClient::new(self.channel.clone());
+        let status = self.runtime.block_on(client.status(pb::StatusRequest {}))?.into_inner();
+        let header = status.header.context("an answer without a header")?;
+        Ok(header.member_id == status.leader)
+    }
+
     /// Fills the store.
     pub fn fill(&self, filling: Filling) -> Result<()> {
         let batches = filling.rows.div_ceil(filling.batch);

@@ -61,15 +61,16 @@ pub struct Outcome {
     pub acknowledged: Vec<Acknowledged>,
 }
 
-/// Runs the lanes while `script` walks through the phases, and after that the tail.
+/// Runs the lanes while `script` walks through the phases, and after that the tail. Connections go
+/// to the addresses by turns.
 pub fn run<R>(
-    address: SocketAddr,
+    addresses: &[SocketAddr],
     lanes: &[Lane],
     threads: usize,
     script: impl FnOnce(&Phases) -> Result<R>,
 ) -> Result<(R, Vec<Outcome>)> {
     let phases = Phases(Arc::new(AtomicUsize::new(Phase::WarmUp as usize)));
-    let mut workers = share_out(address, lanes, threads, &phases)?;
+    let mut workers = share_out(addresses, lanes, threads, &phases)?;
     let barrier = Barrier::new(workers.len() + 1);
     thread::scope(|scope| {
         let handles: Vec<_> = workers
@@ -96,7 +97,7 @@ pub fn run<R>(
 
 /// Deals connections to threads like cards, and clients to the connections of their lane.
 fn share_out<'a>(
-    address: SocketAddr,
+    addresses: &[SocketAddr],
     lanes: &'a [Lane],
     threads: usize,
     phases: &Phases,
@@ -112,6 +113,7 @@ fn share_out<'a>(
         for card in 0..what.connections {
             let numbers: Vec<usize> = (card..what.clients).step_by(what.connections).collect();
             let worker = &mut workers[apart.unwrap_or(card % threads)];
+            let address = addresses[card % addresses.len()];
             let connection = Connection::open(address, what.operation.path(), numbers.len())?;
             worker.take(lane, connection, &numbers, seed);
         }

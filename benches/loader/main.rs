@@ -12,6 +12,7 @@
 //!   and how often. `--quick` is a smoke test: its figures mean nothing.
 //! - `--endpoint name=url,pid` measures a server that runs already. Rows that must restart it
 //!   fail, and what one row wrote the next one finds.
+//! - `--members 3` starts clusters. CPU time and bytes are those of all members together.
 //! - The first target is what the others are compared with.
 //!
 //! How to read the table, and what biases it, is told in `docs/performance.md`.
@@ -44,7 +45,7 @@ use clap::Parser;
 
 use report::Runs;
 use rows::{Experiment, Plan, Row};
-use server::{Server, Target};
+use server::{At, Server, Target};
 
 /// Sizes of a smoke test are divided by this.
 const QUICK_SHRINK: u64 = 20;
@@ -61,6 +62,12 @@ struct Arguments {
     /// The rows to run, by name, or all
     #[arg(long, value_enum, value_delimiter = ',')]
     rows: Vec<Row>,
+    /// Members of each target
+    #[arg(long, default_value_t = 1)]
+    members: usize,
+    /// Which members clients go to: once for each; all, if nothing is said
+    #[arg(long, value_enum, value_delimiter = ',')]
+    at: Vec<At>,
     /// How long a run measures
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
@@ -90,24 +97,44 @@ fn main() -> ExitCode {
         println!("the loader needs a --target or an --endpoint; --help tells more");
         return ExitCode::SUCCESS;
     }
-    let plan = arguments.plan();
-    let rows = if arguments.rows.is_empty() { Row::usual() } else { arguments.rows.clone() };
     let names: Vec<&str> = targets.iter().map(Target::name).collect();
     if arguments.quick {
         println!("A smoke test: data is {QUICK_SHRINK} times smaller than the rows say.\n");
     }
+    if arguments.members > 1 {
+        println!("Clusters of {} members; a row says where its clients are.\n", arguments.members);
+    }
     println!("{}", report::head(&names));
     let mut failures = 0;
-    for row in rows {
-        let (runs, failed) = run_row(row, &targets, &plan, &arguments.dir);
-        println!("{}", report::row(row.title(), &runs, &row.bars()));
-        failures += failed;
+    for row in arguments.rows() {
+        for at in arguments.places(row) {
+            let plan = arguments.plan(at);
+            let (runs, failed) = run_row(row, &targets, &plan, &arguments.dir);
+            let title = match arguments.members {
+                1 => row.title().to_owned(),
+                _ => format!("{}, {}", row.title(), at.word()),
+            };
+            println!("{}", report::row(&title, &runs, &row.bars()));
+            failures += failed;
+        }
     }
     ExitCode::from(u8::from(failures > 0))
 }
 
 impl Arguments {
-    fn plan(&self) -> Plan {
+    fn rows(&self) -> Vec<Row> {
+        match (self.rows.is_empty(), self.members) {
+            (false, _) => self.rows.clone(),
+            (true, 1) => Row::usual(),
+            (true, _) => Row::of_clusters(),
+        }
+    }
+
+    fn places(&self, row: Row) -> Vec<At> {
+        if self.at.is_empty() { row.usual_places(self.members) } else { self.at.clone() }
+    }
+
+    fn plan(&self, at: At) -> Plan {
         let measure = Duration::from_secs_f64(if self.quick { 1.0 } else { self.seconds });
         Plan {
             warm_up: (measure / 5).max(Duration::from_millis(500)),
@@ -115,6 +142,8 @@ impl Arguments {
             runs: if self.quick { 1 } else { self.runs },
             shrink: if self.quick { QUICK_SHRINK } else { 1 },
             threads: self.threads.max(1),
+            members: self.members.max(1),
+            at,
         }
     }
 }
@@ -142,7 +171,8 @@ fn run_row(row: Row, targets: &[Target], plan: &Plan, directory: &Path) -> (Vec<
     for run in 1..=if repeats { plan.runs } else { 1 } {
         for (number, target) in targets.iter().enumerate() {
             let Some(one) = &mut contestants[number] else { continue };
-            match one.experiment.measure(&mut one.server, plan) {
+            let led = one.server.put_leader_first();
+            match led.and_then(|()| one.experiment.measure(&mut one.server, plan)) {
                 Ok(figures) => {
                     eprintln!("{}, run {run}, {}: {}", row.title(), target.name(), brief(&figures));
                     results[number].push(figures);
@@ -159,7 +189,7 @@ fn run_row(row: Row, targets: &[Target], plan: &Plan, directory: &Path) -> (Vec<
 
 impl Contestant {
     fn new(row: Row, target: &Target, plan: &Plan, directory: &Path) -> Result<Self> {
-        let mut server = target.start(directory)?;
+        let mut server = target.start(directory, plan.members)?;
         let mut experiment = row.experiment();
         experiment.prepare(&mut server, plan).context("while preparing")?;
         Ok(Self { server, experiment })

@@ -42,6 +42,20 @@ impl Usage {
         let written_bytes = number(&io, "write_bytes:").context("io without write_bytes")?;
         Ok(Self { cpu_micros: cpu_micros(pid)?, written_bytes, memory: memory(pid)? })
     }
+
+    /// Both processes together.
+    pub fn plus(self, other: Self) -> Self {
+        let memory = Memory {
+            resident: self.memory.resident + other.memory.resident,
+            anonymous: self.memory.anonymous + other.memory.anonymous,
+            peak: self.memory.peak + other.memory.peak,
+        };
+        Self {
+            cpu_micros: self.cpu_micros + other.cpu_micros,
+            written_bytes: self.written_bytes + other.written_bytes,
+            memory,
+        }
+    }
 }
 
 impl Moment {

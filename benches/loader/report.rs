@@ -9,7 +9,7 @@ use super::figure::{Bar, Better, Figure, Kind};
 /// The results of a target in a row, run by run.
 pub type Runs = Vec<Vec<Figure>>;
 
-const NAME_WIDTH: usize = 28;
+const NAME_WIDTH: usize = 34;
 const FIGURE_WIDTH: usize = 24;
 const VALUE_WIDTH: usize = 12;
 const RATIO_WIDTH: usize = 22;

@@ -2,16 +2,18 @@
 //!
 //! A started server has free loopback ports and a directory of its own, on the disk that is
 //! given, and both end with this value. Server and directory last for a row; the next row begins
-//! with an empty store.
+//! with an empty store. It may be a cluster: then it is its leader, and has the others.
 
 use std::fs::{self, File};
+use std::mem;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use clap::ValueEnum;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::data;
@@ -36,19 +38,55 @@ pub enum Target {
     Running { name: String, address: SocketAddr, pid: u32 },
 }
 
+/// Which members of a cluster clients go to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum At {
+    Leader,
+    Followers,
+    /// The leader first, then the others, by turns.
+    All,
+}
+
 /// A server that answers.
 pub struct Server {
+    /// If it is a cluster, the leader's.
     pub address: SocketAddr,
     pid: u32,
     child: Option<Managed>,
+    /// The other members.
+    others: Vec<Server>,
 }
 
 struct Managed {
+    launch: Launch,
+    process: Child,
+}
+
+/// How a process is started, and started again.
+struct Launch {
     program: PathBuf,
     flags: Vec<String>,
+    place: Place,
+    /// Names and peer addresses of all members.
+    cluster: String,
+}
+
+/// What a member has for itself.
+struct Place {
+    name: String,
     directory: PathBuf,
+    address: SocketAddr,
     peer_port: u16,
-    process: Child,
+}
+
+impl At {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Leader => "leader",
+            Self::Followers => "followers",
+            Self::All => "all",
+        }
+    }
 }
 
 impl Target {
@@ -81,12 +119,13 @@ impl Target {
         }
     }
 
-    /// Makes it a server that answers, with its files somewhere below `directory`.
-    pub fn start(&self, directory: &Path) -> Result<Server> {
+    /// Makes it a server that answers, with its files somewhere below `directory`. One that runs
+    /// is what it is.
+    pub fn start(&self, directory: &Path, members: usize) -> Result<Server> {
         match self {
             Self::Running { address, pid, .. } => {
                 let (address, pid) = (*address, *pid);
-                let mut server = Server { address, pid, child: None };
+                let mut server = Server { address, pid, child: None, others: Vec::new() };
                 server.wait_until_ready()?;
                 Ok(server)
             }
@@ -94,7 +133,7 @@ impl Target {
                 let mut last = None;
                 for number in 0..STARTS_MAX {
                     let own = format!("{name}-{}-{number}", std::process::id());
-                    match Server::start(program, flags, directory.join(own)) {
+                    match Server::start(program, flags, &directory.join(own), members) {
                         Ok(server) => return Ok(server),
                         Err(error) => last = Some(error),
                     }
@@ -106,30 +145,67 @@ impl Target {
 }
 
 impl Server {
-    fn start(program: &Path, flags: &[String], directory: PathBuf) -> Result<Self> {
-        fs::create_dir_all(&directory).context("cannot make the server's directory")?;
-        let (client, peer) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
-        let (address, peer_port) = (client.local_addr()?, peer.local_addr()?.port());
-        drop((client, peer));
-        let process = spawn(program, flags, &directory, address, peer_port)?;
-        let pid = process.id();
-        let (program, flags) = (program.to_owned(), flags.to_owned());
-        let child = Some(Managed { program, flags, directory, peer_port, process });
-        let mut server = Self { address, pid, child };
-        server.wait_until_ready()?;
+    fn start(program: &Path, flags: &[String], directory: &Path, members: usize) -> Result<Self> {
+        let places = Place::find(directory, members)?;
+        let peer = |place: &Place| format!("{}=http://127.0.0.1:{}", place.name, place.peer_port);
+        let cluster = places.iter().map(peer).collect::<Vec<_>>().join(",");
+        let mut all = Vec::new();
+        for place in places {
+            fs::create_dir_all(&place.directory).context("cannot make the server's directory")?;
+            let (program, flags) = (program.to_owned(), flags.to_vec());
+            let launch = Launch { program, flags, place, cluster: cluster.clone() };
+            let process = launch.spawn()?;
+            let (address, pid) = (launch.place.address, process.id());
+            let child = Some(Managed { launch, process });
+            all.push(Self { address, pid, child, others: Vec::new() });
+        }
+        all.iter_mut().try_for_each(Self::wait_until_ready)?;
+        let others = all.split_off(1);
+        let mut server = Self { others, ..all.pop().context("a cluster has members")? };
+        server.put_leader_first()?;
         Ok(server)
+    }
+
+    /// Makes it the leader of its cluster: another may have been elected, or is just now.
+    pub fn put_leader_first(&mut self) -> Result<()> {
+        let deadline = Instant::now() + READY_TIME_MAX;
+        while !self.others.is_empty() && !self.client()?.leads()? {
+            let leads = |other: &Self| other.client()?.leads();
+            let found: Vec<bool> = self.others.iter().map(leads).collect::<Result<_>>()?;
+            if let Some(number) = found.iter().position(|leads| *leads) {
+                let mut leader = self.others.swap_remove(number);
+                mem::swap(&mut self.address, &mut leader.address);
+                mem::swap(&mut self.pid, &mut leader.pid);
+                mem::swap(&mut self.child, &mut leader.child);
+                self.others.push(leader);
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "nobody leads");
+            thread::sleep(ASK_AGAIN);
+        }
+        Ok(())
+    }
+
+    /// Where clients go.
+    pub fn addresses(&self, at: At) -> Vec<SocketAddr> {
+        let others = self.others.iter().map(|other| other.address);
+        match at {
+            At::Leader => vec![self.address],
+            At::Followers if self.others.is_empty() => vec![self.address],
+            At::Followers => others.collect(),
+            At::All => [self.address].into_iter().chain(others).collect(),
+        }
     }
 
     /// Ends the process by a signal, and starts it again: how long the start took.
     ///
     /// It is over when a linearizable read has been answered.
     pub fn restart(&mut self, signal: Signal) -> Result<Duration> {
-        let address = self.address;
+        ensure!(self.others.is_empty(), "this row restarts its server, and that is a cluster");
         let child = self.child.as_mut().context("this row needs a server it may restart")?;
         end(&mut child.process, signal)?;
         let start = Instant::now();
-        let Managed { program, flags, directory, peer_port, .. } = &*child;
-        child.process = spawn(program, flags, directory, address, *peer_port)?;
+        child.process = child.launch.spawn()?;
         self.pid = child.process.id();
         self.wait_until_ready()?;
         Ok(start.elapsed())
@@ -140,9 +216,16 @@ impl Server {
         self.child.is_some()
     }
 
-    /// What the kernel counted for it.
+    /// What the kernel counted for it, all members together.
     pub fn usage(&self) -> Result<Usage> {
-        Usage::of(self.pid)
+        let own = Usage::of(self.pid)?;
+        self.others.iter().try_fold(own, |sum, other| Ok(sum.plus(Usage::of(other.pid)?)))
+    }
+
+    /// Resident bytes of each member, the leader's first.
+    pub fn residents(&self) -> Result<Vec<f64>> {
+        let pids = [self.pid].into_iter().chain(self.others.iter().map(|other| other.pid));
+        pids.map(|pid| Ok(process::memory(pid)?.resident)).collect()
     }
 
     pub fn memory(&self) -> Result<Memory> {
@@ -156,7 +239,7 @@ impl Server {
     /// Bytes of its files.
     pub fn disk_bytes(&self) -> Option<f64> {
         let child = self.child.as_ref()?;
-        Some(files_bytes(&child.directory))
+        Some(files_bytes(&child.launch.place.directory))
     }
 
     pub fn client(&self) -> Result<Client> {
@@ -184,7 +267,7 @@ impl Server {
 impl Managed {
     /// The end of what the server wrote about itself.
     fn log(&self) -> String {
-        let log = fs::read_to_string(self.directory.join("log")).unwrap_or_default();
+        let log = fs::read_to_string(self.launch.place.directory.join("log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(5)..].join("\n")
     }
@@ -195,7 +278,7 @@ impl Drop for Managed {
         // Whatever of it is gone already need not be ended or removed.
         let _ = self.process.kill();
         let _ = self.process.wait();
-        let _ = fs::remove_dir_all(&self.directory);
+        let _ = fs::remove_dir_all(&self.launch.place.directory);
     }
 }
 
@@ -212,31 +295,49 @@ fn end(process: &mut Child, signal: Signal) -> Result<()> {
     Ok(())
 }
 
-fn spawn(
-    program: &Path,
-    flags: &[String],
-    directory: &Path,
-    address: SocketAddr,
-    peer_port: u16,
-) -> Result<Child> {
-    let log = File::options().create(true).append(true).open(directory.join("log"))?;
-    let (client, peer) = (format!("http://{address}"), format!("http://127.0.0.1:{peer_port}"));
-    guarded(program)
-        .arg("--name=default")
-        .arg(format!("--data-dir={}", directory.join("data").display()))
-        .arg(format!("--listen-client-urls={client}"))
-        .arg(format!("--advertise-client-urls={client}"))
-        .arg(format!("--listen-peer-urls={peer}"))
-        .arg(format!("--initial-advertise-peer-urls={peer}"))
-        .arg(format!("--initial-cluster=default={peer}"))
-        .arg(format!("--quota-backend-bytes={QUOTA_BYTES}"))
-        .arg("--log-level=error")
-        .args(flags)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .spawn()
-        .with_context(|| format!("cannot start {}", program.display()))
+impl Place {
+    /// Free ports, and directories that begin with a path.
+    fn find(directory: &Path, members: usize) -> Result<Vec<Self>> {
+        // All are taken before the first is let go, so that they differ.
+        let mut taken = Vec::new();
+        let mut places = Vec::new();
+        for number in 0..members {
+            let (client, peer) =
+                (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
+            places.push(Self {
+                name: format!("m{number}"),
+                directory: PathBuf::from(format!("{}-m{number}", directory.display())),
+                address: client.local_addr()?,
+                peer_port: peer.local_addr()?.port(),
+            });
+            taken.extend([client, peer]);
+        }
+        Ok(places)
+    }
+}
+
+impl Launch {
+    fn spawn(&self) -> Result<Child> {
+        let Place { name, directory, address, peer_port } = &self.place;
+        let log = File::options().create(true).append(true).open(directory.join("log"))?;
+        let (client, peer) = (format!("http://{address}"), format!("http://127.0.0.1:{peer_port}"));
+        guarded(&self.program)
+            .arg(format!("--name={name}"))
+            .arg(format!("--data-dir={}", directory.join("data").display()))
+            .arg(format!("--listen-client-urls={client}"))
+            .arg(format!("--advertise-client-urls={client}"))
+            .arg(format!("--listen-peer-urls={peer}"))
+            .arg(format!("--initial-advertise-peer-urls={peer}"))
+            .arg(format!("--initial-cluster={}", self.cluster))
+            .arg(format!("--quota-backend-bytes={QUOTA_BYTES}"))
+            .arg("--log-level=error")
+            .args(&self.flags)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("cannot start {}", self.program.display()))
+    }
 }
 
 /// A command whose process dies with the loader, however that dies, where the system can do so.

@@ -75,49 +75,62 @@ pub struct Answer {
     body: Body,
     call: Call,
     deadline: Option<Pin<Box<Sleep>>>,
-    stop: Option<Stop>,
-    /// Who is told of the deadline and of the stop. As long as that does not change, neither has to
-    /// be asked again: they are looked at only when the stream itself has nothing.
+    stop: Option<Event<bool>>,
+    /// That there has been no leader for long, for a client that asked to be told.
+    loss: Option<Event<u64>>,
+    /// Who is told of the deadline and of the events. As long as that does not change, none of them
+    /// has to be asked again: they are looked at only when the stream itself has nothing.
     told: Option<Waker>,
 }
 
-/// The server's stop, to be seen and to be woken by.
-struct Stop {
-    seen: watch::Receiver<bool>,
+/// Something that may happen, to be seen and to be woken by.
+struct Event<T> {
+    seen: watch::Receiver<T>,
     wakes: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
-impl Stop {
-    fn new(mut stopping: watch::Receiver<bool>) -> Self {
-        let seen = stopping.clone();
+impl<T: Send + Sync + 'static> Event<T> {
+    /// The next change of a value, or that nobody is left to change it.
+    fn new(mut value: watch::Receiver<T>) -> Self {
+        let seen = value.clone();
         let wakes = Box::pin(async move {
-            let _ = stopping.wait_for(|stop| *stop).await;
+            let _ = value.changed().await;
         });
         Self { seen, wakes }
     }
 
-    /// Whether the server stops, or is gone.
     fn has_come(&self) -> bool {
         self.seen.has_changed().unwrap_or(true)
+    }
+
+    /// Whether it has come; if not, the task is woken by it.
+    fn poll(&mut self, context: &mut Context<'_>) -> bool {
+        self.wakes.as_mut().poll(context).is_ready()
     }
 }
 
 impl Answer {
-    /// Watches a body that answers `call` and ends when `deadline` or `stopping` has come.
+    /// Watches a body that answers `call` and ends when `deadline` has come, the server stops, or
+    /// leaders are lost.
     pub fn new(
         body: Body,
         call: Call,
         deadline: Option<Instant>,
         stopping: Option<watch::Receiver<bool>>,
+        losses: Option<watch::Receiver<u64>>,
     ) -> Self {
         let deadline = deadline.map(|at| Box::pin(tokio::time::sleep_until(at.into())));
-        Self { body, call, deadline, stop: stopping.map(Stop::new), told: None }
+        let (stop, loss) = (stopping.map(Event::new), losses.map(Event::new));
+        Self { body, call, deadline, stop, loss, told: None }
     }
 
     /// Why the stream ends before its own end, if it does.
     fn cut(&self) -> Option<Status> {
-        if self.stop.as_ref().is_some_and(Stop::has_come) {
+        if self.stop.as_ref().is_some_and(Event::has_come) {
             return Some(status(&Error::Stopped));
+        }
+        if self.loss.as_ref().is_some_and(Event::has_come) {
+            return Some(status(&Error::NoLeader));
         }
         let is_late = self.deadline.as_ref().is_some_and(|deadline| deadline.is_elapsed());
         is_late.then(deadline_exceeded)
@@ -130,13 +143,13 @@ impl Answer {
         }
         self.told = Some(context.waker().clone());
         // What is ready by now wakes nobody any more, so the task is woken for it here.
-        let stops =
-            self.stop.as_mut().is_some_and(|stop| stop.wakes.as_mut().poll(context).is_ready());
+        let stops = self.stop.as_mut().is_some_and(|stop| stop.poll(context));
+        let lost = self.loss.as_mut().is_some_and(|loss| loss.poll(context));
         let is_late = self
             .deadline
             .as_mut()
             .is_some_and(|deadline| deadline.as_mut().poll(context).is_ready());
-        if stops || is_late {
+        if stops || lost || is_late {
             context.waker().wake_by_ref();
         }
     }

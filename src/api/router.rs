@@ -158,6 +158,7 @@ impl Router {
         }
         let slow = self.node.limits().unary_warning;
         let stopping = is_endless.then(|| self.stopping.clone());
+        let losses = wants_leader(request.headers()).then(|| self.node.leader_losses());
         let answering = self.dispatch(request);
         Box::pin(async move {
             let response = transport(in_time(answering, patience).await?);
@@ -168,7 +169,7 @@ impl Router {
                 return Ok(response);
             }
             let deadline = patience.and_then(|patience| call.started.checked_add(patience));
-            Ok(response.map(|body| Body::new(Answer::new(body, call, deadline, stopping))))
+            Ok(response.map(|body| Body::new(Answer::new(body, call, deadline, stopping, losses))))
         })
     }
 
@@ -185,8 +186,7 @@ impl Router {
             }
         };
         self.node.metrics().calls.count(kind == Kind::Unary, version);
-        let wants_leader = headers.get("hasleader").is_some_and(|value| value == "true");
-        if wants_leader && self.node.progress().leader == 0 {
+        if wants_leader(headers) && self.node.progress().leader == 0 {
             return Err(Error::NoLeader);
         }
         Ok(())
@@ -245,4 +245,9 @@ fn refuse(http_status: StatusCode, status: Status) -> Box<Response<Body>> {
     let mut response = status.into_http();
     *response.status_mut() = http_status;
     Box::new(response)
+}
+
+/// Whether a client wants to be told when there is no leader.
+fn wants_leader(headers: &HeaderMap) -> bool {
+    headers.get("hasleader").is_some_and(|value| value == "true")
 }

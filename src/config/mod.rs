@@ -19,7 +19,7 @@
 //!
 //! Absent: the configuration file, which is refused by name.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -123,6 +123,8 @@ pub struct Config {
     pub initial_advertise_peer_urls: Vec<String>,
     /// Founding members: (name, peer URL), a member with several URLs appears several times.
     pub initial_cluster: Vec<(String, String)>,
+    /// Where to find the founding members, if they are not said.
+    pub discovery: Option<Discovery>,
     pub initial_cluster_state: ClusterState,
     pub initial_cluster_token: String,
     /// Make this member a cluster of its own, with the data it has: the others are lost.
@@ -183,6 +185,16 @@ pub enum ClusterState {
     Existing,
 }
 
+/// A domain whose SRV records list the founding members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Discovery {
+    pub domain: String,
+    /// What follows `_etcd-server` after a dash, to tell clusters of one domain apart.
+    pub service_name: String,
+    /// Whom to ask; empty is whom this machine asks.
+    pub servers: Vec<SocketAddr>,
+}
+
 /// When old revisions are compacted without anybody asking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AutoCompaction {
@@ -207,6 +219,7 @@ impl Default for Config {
             listen_peer_urls: vec![Url::http("localhost:2380")],
             initial_advertise_peer_urls: vec![peer_url.clone()],
             initial_cluster: vec![("default".to_owned(), peer_url)],
+            discovery: None,
             initial_cluster_state: ClusterState::New,
             initial_cluster_token: "etcd-cluster".to_owned(),
             force_new_cluster: false,

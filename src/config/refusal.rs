@@ -86,6 +86,11 @@ pub enum Refusal {
     RevisionRetention(String),
     #[error("error setting up initial cluster: {0}")]
     InitialCluster(UrlError),
+    #[error(
+        "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \
+         \"discovery-endpoints\" or \"discovery-srv\""
+    )]
+    SeveralBeginnings,
 
     #[error(
         "TLS key/cert (--cert-file, --key-file) must be provided for client url {0} with HTTPS \

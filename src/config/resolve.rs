@@ -11,7 +11,8 @@ use super::refusal::Refusal;
 use super::url::{Url, print_list};
 use super::values::Values;
 use super::{
-    ClusterState, Config, StorageEngine, certificates, duration, initial_cluster, retention, table,
+    ClusterState, Config, Discovery, StorageEngine, certificates, duration, initial_cluster,
+    retention, table,
 };
 
 /// Bytes of the largest request an operator may allow: beyond it nothing fits in memory twice.
@@ -76,7 +77,37 @@ fn addresses(
     config.advertise_client_urls = advertised("advertise-client-urls", &config.listen_client_urls);
     config.initial_advertise_peer_urls =
         advertised("initial-advertise-peer-urls", &config.listen_peer_urls);
-    config.initial_cluster = if values.is_given("initial-cluster") {
+    founders(values, config, notices)?;
+    config.initial_cluster_state = match values.text("initial-cluster-state") {
+        "existing" => ClusterState::Existing,
+        _ => ClusterState::New,
+    };
+    config.initial_cluster_token = values.text("initial-cluster-token").to_owned();
+    Ok(())
+}
+
+/// Who founds the cluster, or where that is to be found.
+fn founders(
+    values: &Values,
+    config: &mut Config,
+    notices: &mut Vec<Notice>,
+) -> Result<(), Refusal> {
+    let domain = values.text("discovery-srv").to_owned();
+    let service_name = values.text("discovery-srv-name").to_owned();
+    let is_said = values.is_given("initial-cluster");
+    if !domain.is_empty() {
+        if is_said {
+            return Err(Refusal::SeveralBeginnings);
+        }
+        config.initial_cluster = Vec::new();
+        config.discovery = Some(Discovery { domain, service_name, servers: Vec::new() });
+        return Ok(());
+    }
+    if !service_name.is_empty() {
+        let given = format!("--discovery-srv-name={service_name}");
+        notices.push(Notice::NoEffect { given, reason: "it belongs to --discovery-srv" });
+    }
+    config.initial_cluster = if is_said {
         let text = values.text("initial-cluster");
         let pairs = initial_cluster::parse(text).map_err(Refusal::InitialCluster)?;
         let repeated = initial_cluster::repeated(&pairs).into_iter();
@@ -85,11 +116,6 @@ fn addresses(
     } else {
         initial_cluster::of_one(&config.name, &config.initial_advertise_peer_urls)
     };
-    config.initial_cluster_state = match values.text("initial-cluster-state") {
-        "existing" => ClusterState::Existing,
-        _ => ClusterState::New,
-    };
-    config.initial_cluster_token = values.text("initial-cluster-token").to_owned();
     Ok(())
 }
 

@@ -39,9 +39,9 @@ impl Check {
                 let alarms = alarms.await.map_err(|error| error.to_string())?;
                 if alarms.is_empty() { Ok(()) } else { Err("alarm activated: CORRUPT".into()) }
             }
-            Check::SerializableRead => read(node, true).await.map_err(|error| range_error(&error)),
-            Check::LinearizableRead => read(node, false).await.map_err(|error| range_error(&error)),
-            // A learner needs a cluster to join.
+            Check::SerializableRead => read(node, true).await.map_err(|error| error.to_string()),
+            Check::LinearizableRead => read(node, false).await.map_err(|error| error.to_string()),
+            Check::NonLearner if node.is_learner() => Err("not supported for learner".into()),
             Check::NonLearner => Ok(()),
         }
     }
@@ -50,10 +50,6 @@ impl Check {
 const LIVE: [Check; 1] = [Check::SerializableRead];
 const READY: [Check; 4] =
     [Check::DataCorruption, Check::SerializableRead, Check::LinearizableRead, Check::NonLearner];
-
-fn range_error(error: &Error) -> String {
-    format!("range error: {error}")
-}
 
 /// Whether a path is `/livez`, `/readyz` or one of their checks.
 pub(super) fn is_probe(path: &str) -> bool {

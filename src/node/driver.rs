@@ -30,6 +30,7 @@ use tokio::sync::oneshot;
 use super::applier::{self, Committed};
 use super::haste::Haste;
 use super::log::Log;
+use super::missing::Missing;
 use super::progress::Progress;
 use super::proposals::{Answer, Claim, Proposal, Proposals};
 use super::queues::Queues;
@@ -111,6 +112,7 @@ pub(super) struct Parts {
     pub core: Core,
     pub member_id: u64,
     pub tick: Duration,
+    pub missing: Missing,
     pub catchup_entries: u64,
     pub inbox: Receiver<Input>,
     pub queues: Queues,
@@ -139,6 +141,7 @@ pub(super) fn start(parts: Parts) -> thread::JoinHandle<()> {
                 held_questions: Vec::new(),
                 haste: Haste::default(),
                 sending: Sendings::default(),
+                refused: Vec::new(),
                 staged: None,
                 installing: None,
                 opening: None,
@@ -161,6 +164,8 @@ struct Driver {
     held_questions: Vec<Message>,
     haste: Haste,
     sending: Sendings,
+    /// Peers that took no state, and when another may be sent.
+    refused: Vec<(Instant, u64)>,
     /// A state that was received and not yet wanted by raft.
     staged: Option<Staged>,
     installing: Option<Installing>,
@@ -206,6 +211,9 @@ impl Driver {
             if now >= next_tick {
                 self.parts.core.tick();
                 self.offer_held();
+                self.send_states_again(now);
+                let leader = self.parts.progress.leader.load(Ordering::Acquire);
+                self.parts.missing.look(leader != 0, now);
                 next_tick = (next_tick + self.parts.tick).max(now);
             }
             if self.haste.is_due(now) {
@@ -293,8 +301,7 @@ impl Driver {
             Input::Unreachable(id) => self.parts.core.report_unreachable(id),
             Input::Disconnected(id) => self.disconnected(id),
             Input::SnapshotSent { to, arrived } => {
-                self.sending.ended(to, arrived);
-                self.parts.core.report_snapshot(to, arrived);
+                self.snapshot_sent(to, arrived);
             }
             Input::Snapshot { message, staged } => self.snapshot(*message, staged)?,
             Input::Transfer { to, reply } => {

@@ -92,6 +92,8 @@ impl Duties {
 
     fn tick(&mut self) {
         let standing = self.parts.node.progress();
+        // Whoever comes to lead knows which revision is how old.
+        let compaction = self.compactor.due(Instant::now(), self.parts.node.revision());
         if standing.leader != 0 && !self.is_published {
             self.is_published = self.publish();
         }
@@ -112,7 +114,7 @@ impl Duties {
         }
         self.revoke_expired();
         self.checkpoint_lifetimes();
-        if let Some(revision) = self.compactor.due(Instant::now(), self.parts.node.revision()) {
+        if let Some(revision) = compaction {
             self.compact(revision);
         }
     }

@@ -93,6 +93,8 @@ pub(super) struct Shared {
     pub applier: Sender<Job>,
     pub checkpointer: Sender<checkpointer::Job>,
     pub watches: Sender<watches::Input>,
+    /// See [`Handle::leader_losses`].
+    pub losses: watch::Receiver<u64>,
     /// Turns true when the node is ready to serve.
     pub ready: watch::Receiver<bool>,
 }
@@ -258,6 +260,14 @@ impl Handle {
     /// Whether this member leads, as far as it knows.
     pub fn leads(&self) -> bool {
         self.shared.progress.leader.load(Ordering::Acquire) == self.member_id()
+    }
+
+    /// Counts how often this member has missed a leader for three election timeouts. Only a change
+    /// from now on is one.
+    pub fn leader_losses(&self) -> watch::Receiver<u64> {
+        let mut losses = self.shared.losses.clone();
+        losses.mark_unchanged();
+        losses
     }
 
     /// Whether the node is being stopped.

@@ -14,6 +14,7 @@ use super::ids::Ids;
 use super::log::Log;
 use super::log_writer::LogWriter;
 use super::membership::Membership;
+use super::missing::Missing;
 use super::progress::Progress;
 use super::queues::Queues;
 use super::snapshots::{Receiving, Sending};
@@ -39,6 +40,7 @@ struct Wires {
     watches: (Sender<watches::Input>, Receiver<watches::Input>),
     duties: (Sender<()>, Receiver<()>),
     ready: (watch::Sender<bool>, watch::Receiver<bool>),
+    losses: (watch::Sender<u64>, watch::Receiver<u64>),
 }
 
 impl Wires {
@@ -50,6 +52,7 @@ impl Wires {
             watches: crossbeam_channel::unbounded(),
             duties: crossbeam_channel::unbounded(),
             ready: watch::channel(false),
+            losses: watch::channel(0),
         }
     }
 }
@@ -159,6 +162,7 @@ fn handle(
         applier: wires.applier.0.clone(),
         checkpointer: wires.checkpointer.0.clone(),
         watches: wires.watches.0.clone(),
+        losses: wires.losses.1.clone(),
         ready: wires.ready.1.clone(),
     };
     Handle { shared: Arc::new(shared) }
@@ -227,6 +231,7 @@ fn driver(
         core,
         member_id: shared.member_id,
         tick: config.heartbeat_interval,
+        missing: Missing::new(config.election_timeout, wires.losses.0.clone()),
         catchup_entries: config.snapshot_catchup_entries,
         inbox: wires.driver.1.clone(),
         queues: shared.queues.clone(),

@@ -129,11 +129,10 @@ impl Handle {
                 there(self.transport(), leader).await
             };
             match answer {
-                Err(Error::NoLeader | Error::NotLeader | Error::NotPrimaryLessor) => {}
+                Err(Error::NoLeader | Error::NotLeader | Error::NotPrimaryLessor)
+                    if Instant::now() < give_up => {}
+                Err(Error::NotLeader | Error::NotPrimaryLessor) => return Err(Error::NoLeader),
                 answer => return answer,
-            }
-            if Instant::now() > give_up {
-                return Err(Error::Timeout);
             }
             tokio::time::sleep(PAUSE).await;
         }

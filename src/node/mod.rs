@@ -33,6 +33,7 @@ mod leases;
 mod log;
 mod log_writer;
 mod membership;
+mod missing;
 mod peers;
 mod progress;
 mod proposals;

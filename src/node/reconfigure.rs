@@ -49,7 +49,7 @@ impl Handle {
                 answer => return answer,
             }
             if Instant::now() > give_up {
-                return Err(Error::Timeout);
+                return Err(Error::NoLeader);
             }
             tokio::time::sleep(PAUSE).await;
         }

@@ -13,6 +13,7 @@
 mod bound;
 mod client;
 mod connection;
+mod discovery;
 mod introduction;
 mod listener;
 mod repair;
@@ -69,6 +70,8 @@ pub enum StartError {
     #[error(transparent)]
     Ask(#[from] peer::join::AskError),
     #[error(transparent)]
+    Discovery(#[from] discovery::DiscoveryError),
+    #[error(transparent)]
     Join(#[from] JoinError),
     #[error(
         "member {id:x} has already been bootstrapped: the other members know it, and its data \
@@ -100,6 +103,7 @@ pub struct Running {
     client_addresses: Vec<SocketAddr>,
     peer_addresses: Vec<SocketAddr>,
     metrics_addresses: Vec<SocketAddr>,
+    close: watch::Sender<bool>,
     stop: watch::Sender<bool>,
     acceptor: Option<thread::JoinHandle<()>>,
     workers: Option<Workers>,
@@ -129,6 +133,7 @@ impl Server {
             (bound.addresses(|surface| surface != Surface::Metrics), bound.addresses(is_metrics));
         let peer_addresses = bound.peers.iter().map(peer::Listener::address).collect();
         let Bound { listeners, peers: peer_listeners, tls, peer_tls } = bound;
+        let config = discovery::settle(config).await?;
         let joined = introduction::introduce(&config, peer_tls.as_ref()).await?;
         let (settings, check) = (Settings::new(&config), config.initial_corrupt_check);
         let (made, peers) = std::sync::mpsc::channel();
@@ -147,6 +152,7 @@ impl Server {
         describe(&handle).await;
 
         let (stop, stopping) = watch::channel(false);
+        let (close, closing) = watch::channel(false);
         let router = Router::new(handle.clone(), stopping.clone());
         let inside = Inside {
             router: router.clone(),
@@ -162,7 +168,7 @@ impl Server {
             settings,
             stopping.clone(),
         );
-        let acceptor = listener::start(listeners, workers.hands(), stopping);
+        let acceptor = listener::start(listeners, workers.hands(), closing);
         Ok(Running {
             node: Some(node),
             peers,
@@ -170,6 +176,7 @@ impl Server {
             client_addresses,
             peer_addresses,
             metrics_addresses,
+            close,
             stop,
             acceptor: Some(acceptor),
             workers: Some(workers),
@@ -254,14 +261,16 @@ impl Running {
     /// finish, streams end, state is checkpointed.
     pub async fn shutdown(mut self) {
         self.node().hand_over().await;
-        let _ = self.stop.send(true);
+        let _ = self.close.send(true);
         let (acceptor, workers, node) =
             (self.acceptor.take(), self.workers.take(), self.node.take());
-        let peers = self.peers.clone();
+        let (peers, stop) = (self.peers.clone(), self.stop.clone());
         let stopping = tokio::task::spawn_blocking(move || {
             if let Some(acceptor) = acceptor {
                 let _ = acceptor.join();
             }
+            // Not before: whoever is told to go would come back at once, to be cut off unheard.
+            let _ = stop.send(true);
             if let Some(workers) = workers {
                 workers.join();
             }

@@ -93,7 +93,7 @@ mod kv;
 mod lease;
 mod line;
 mod maintenance;
-mod port;
+pub mod port;
 mod print;
 mod raw;
 mod session;

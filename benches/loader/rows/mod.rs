@@ -17,7 +17,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 
 use super::figure::{self, Bar, Figure, below, times};
-use super::server::Server;
+use super::server::{At, Server};
 
 /// How long, how often, how big.
 #[derive(Clone, Copy)]
@@ -28,6 +28,10 @@ pub struct Plan {
     /// Data sizes are divided by this: 1, but for a smoke test.
     pub shrink: u64,
     pub threads: usize,
+    /// Of each target's cluster.
+    pub members: usize,
+    /// Which members the clients go to.
+    pub at: At,
 }
 
 /// What a row does with a target.
@@ -87,6 +91,20 @@ impl Row {
     /// All rows that are run unless some are named.
     pub fn usual() -> Vec<Self> {
         Self::value_variants().iter().copied().filter(|row| *row != Self::Growth10m).collect()
+    }
+
+    /// The rows that say most of a cluster.
+    pub fn of_clusters() -> Vec<Self> {
+        vec![Self::Put1, Self::Put256, Self::Put1000, Self::Txn, Self::Get, Self::GetAmidPuts]
+    }
+
+    /// Which members its clients go to, unless that is said.
+    pub fn usual_places(self, members: usize) -> Vec<At> {
+        match self {
+            _ if members == 1 => vec![At::Leader],
+            Self::Get => vec![At::All, At::Leader, At::Followers],
+            _ => vec![At::All],
+        }
     }
 
     /// Its heading in the table.

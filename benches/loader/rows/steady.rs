@@ -50,6 +50,8 @@ pub struct Measured {
     pub outcomes: Vec<Outcome>,
     seconds: f64,
     server: (Usage, Usage),
+    /// Of each member, the leader first.
+    residents: Vec<f64>,
     loader_micros: f64,
     others_percent: f64,
 }
@@ -103,9 +105,10 @@ pub fn get_amid_puts() -> Box<dyn Experiment> {
             lower(READ_P99, reads.quantile_micros(0.99)),
             higher("reads/s", reads.count() as f64 / measured.seconds),
             higher("writes/s", writes.count() as f64 / measured.seconds),
-            neither(figure::LOADER_CPU, measured.loader_micros / measured.operations()),
-            neither(figure::OTHERS, measured.others_percent),
         ]
+        .into_iter()
+        .chain(measured.of_each_operation())
+        .collect()
     };
     Box::new(Steady { store, make: Box::new(make), report, lanes: Vec::new() })
 }
@@ -174,7 +177,8 @@ pub fn measure(server: &Server, plan: &Plan, lanes: &[Lane]) -> Result<Measured>
         phases.enter(Phase::Tail);
         Ok((before, start.elapsed().as_secs_f64()))
     };
-    let ((before, seconds), outcomes) = load::run(server.address, lanes, plan.threads, script)?;
+    let addresses = server.addresses(plan.at);
+    let ((before, seconds), outcomes) = load::run(&addresses, lanes, plan.threads, script)?;
     let loader_micros = process::cpu_micros(std::process::id())? - before.1;
     thread::sleep(SETTLE);
     let after = server.usage()?;
@@ -185,8 +189,8 @@ pub fn measure(server: &Server, plan: &Plan, lanes: &[Lane]) -> Result<Measured>
     }
     // What is left to be written is nobody's burden but this server's.
     rustix::fs::sync();
-    let server = (before.0, after);
-    Ok(Measured { outcomes, seconds, server, loader_micros, others_percent })
+    let (residents, server) = (server.residents()?, (before.0, after));
+    Ok(Measured { outcomes, seconds, server, residents, loader_micros, others_percent })
 }
 
 impl Measured {
@@ -218,9 +222,18 @@ impl Measured {
         vec![
             lower(figure::SERVER_CPU, each(before.cpu_micros, after.cpu_micros)),
             lower(figure::WRITTEN, each(before.written_bytes, after.written_bytes)),
-            neither(figure::RESIDENT, after.memory.resident / 1e6),
             neither(figure::LOADER_CPU, self.loader_micros / operations),
             neither(figure::OTHERS, self.others_percent),
         ]
+        .into_iter()
+        .chain(self.of_memory())
+        .collect()
+    }
+
+    /// What is resident now, in each process.
+    fn of_memory(&self) -> Vec<Figure> {
+        let names = [figure::RESIDENT, figure::FOLLOWER_RESIDENT, figure::FOLLOWER_RESIDENT_TOO];
+        let figures = names.iter().zip(&self.residents);
+        figures.map(|(name, bytes)| neither(name, bytes / 1e6)).collect()
     }
 }

@@ -73,7 +73,7 @@ impl Experiment for Upkeep {
             Ok((compact, defragment))
         };
         // One thread is plenty for this pace, and no other is in its way.
-        let ((compact, defragment), outcomes) = load::run(server.address, &lanes, 1, script)?;
+        let ((compact, defragment), outcomes) = load::run(&[server.address], &lanes, 1, script)?;
         client.verify(&outcomes[0].acknowledged)?;
         let longest = |phase| outcomes[0].of(phase).max_micros() / 1e3;
         let (compacting, defragmenting) = (longest(Phase::Compact), longest(Phase::Defragment));

@@ -46,7 +46,7 @@ fn a_deadline_ends_a_stream() {
     // A timer is set where it is made.
     let answer = {
         let _inside = runtime.enter();
-        Answer::new(silent(), call(&metrics), Some(deadline), None)
+        Answer::new(silent(), call(&metrics), Some(deadline), None, None)
     };
     let body = runtime.block_on(answer.collect()).expect("a body that ends in order");
     assert_eq!(body.trailers().expect("trailers")["grpc-status"], "4");
@@ -57,7 +57,7 @@ fn a_deadline_ends_a_stream() {
 fn the_stop_ends_a_stream_that_waits_and_one_that_comes_late() {
     let metrics = Metrics::new(false);
     let (stop, stopping) = watch::channel(false);
-    let waits = Answer::new(silent(), call(&metrics), None, Some(stopping.clone()));
+    let waits = Answer::new(silent(), call(&metrics), None, Some(stopping.clone()), None);
     let stopper = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(5));
         stop.send(true)
@@ -65,17 +65,29 @@ fn the_stop_ends_a_stream_that_waits_and_one_that_comes_late() {
     assert_eq!(trailers(waits)["grpc-status"], "14");
     assert!(handled(&metrics, "Unavailable"));
     assert_eq!(stopper.join().expect("the stopper does not panic"), Ok(()));
-    let late = Answer::new(silent(), call(&Metrics::new(false)), None, Some(stopping));
+    let late = Answer::new(silent(), call(&Metrics::new(false)), None, Some(stopping), None);
     assert_eq!(trailers(late)["grpc-message"], "etcdserver:%20server%20stopped");
 }
 
 #[test]
 fn a_call_that_is_dropped_was_canceled() {
     let metrics = Metrics::new(false);
-    drop(Answer::new(silent(), call(&metrics), None, None));
+    drop(Answer::new(silent(), call(&metrics), None, None, None));
     assert!(handled(&metrics, "Canceled"));
     let mut ended = call(&metrics);
     ended.end(0);
     drop(ended);
     assert!(handled(&metrics, "OK") && handled(&metrics, "Canceled"), "an end is counted once");
+}
+
+/// A client that asked to be told is told that there is no leader.
+#[test]
+fn a_lost_leader_ends_a_stream() {
+    let metrics = Metrics::new(false);
+    let (losses, told) = watch::channel(0);
+    let waits = Answer::new(silent(), call(&metrics), None, None, Some(told));
+    losses.send_modify(|losses| *losses += 1);
+    let trailers = trailers(waits);
+    assert_eq!(trailers["grpc-status"], "14");
+    assert_eq!(trailers["grpc-message"], "etcdserver:%20no%20leader");
 }

@@ -5,8 +5,8 @@ use crate::config::flag::Flag;
 use crate::config::flag::Kind::{Bool, Choice, Duration, Text, Urls};
 use crate::config::flag::Status::{Built, Idle, Later};
 
-const NO_DISCOVERY: &str = "kvorum has no discovery; name the members in --initial-cluster";
-const UNUSED: &str = "kvorum has no discovery";
+const NO_DISCOVERY: &str = "use --initial-cluster, or --discovery-srv to have DNS list the members";
+const UNUSED: &str = "kvorum asks no discovery service";
 
 pub static CLUSTERING: [Flag; 10] = [
     flag(
@@ -98,6 +98,6 @@ pub static DISCOVERY: [Flag; 18] = [
         Later("the v2 proxy is gone from etcd, too; leave it out"),
     ),
     flag("discovery-proxy", Text, "", "Proxy in front of the service.", Later(NO_DISCOVERY)),
-    flag("discovery-srv", Text, "", "DNS domain that lists the members.", Later(NO_DISCOVERY)),
-    flag("discovery-srv-name", Text, "", "Suffix of its name.", Later(NO_DISCOVERY)),
+    flag("discovery-srv", Text, "", "DNS domain whose SRV records list the members.", Built),
+    flag("discovery-srv-name", Text, "", "What tells clusters of that domain apart.", Built),
 ];

@@ -195,6 +195,7 @@ fn ask(start: &Asked, log: &mut String) -> Answer {
             let Start { config, notices, .. } = *start;
             *log = logging::tests::capture(|| notices.iter().for_each(super::super::Notice::log));
             let verified = match config.initial_cluster_state {
+                _ if config.discovery.is_some() => Ok(()),
                 ClusterState::New => config.verify_founding(),
                 ClusterState::Existing => config.verify_joining(),
             };

@@ -6,11 +6,16 @@
 //!
 //! Until raft is told, it is told of no later write either: reports are in order.
 
+use std::time::{Duration, Instant};
+
 use super::super::applier;
 use super::super::snapshots::Staged;
 use super::Driver;
 use crate::error::Fault;
 use crate::raft::{Message, MessageType};
+
+/// How long after a state was not taken another one is sent.
+const SENDING_PAUSE: Duration = Duration::from_secs(2);
 
 /// A received state on its way to become ours.
 pub(super) struct Installing {
@@ -39,6 +44,29 @@ impl Driver {
         tracing::info!(to = format!("{to:x}"), index, "sending a snapshot");
         self.sending.began(to, index);
         self.parts.snapshots.begin(message, self.parts.peers.clone());
+    }
+
+    /// Notes how sending a state ended. Who took none is sent another after a pause: its disk may
+    /// be full, and a state is much to send in vain.
+    pub(super) fn snapshot_sent(&mut self, to: u64, arrived: bool) {
+        self.sending.ended(to, arrived);
+        if arrived {
+            self.parts.core.report_snapshot(to, true);
+        } else {
+            self.refused.push((Instant::now() + SENDING_PAUSE, to));
+        }
+    }
+
+    /// Lets raft send states again to those that took none a while ago.
+    pub(super) fn send_states_again(&mut self, now: Instant) {
+        let core = &mut self.parts.core;
+        self.refused.retain(|(due, to)| {
+            let waits = *due > now;
+            if !waits {
+                core.report_snapshot(*to, false);
+            }
+            waits
+        });
     }
 
     /// Takes the received state as the one that raft wants installed.

@@ -1,0 +1,19 @@
+//! Clusters in this process: members as `main` makes them, and a network that can be cut.
+//!
+//! - `writes`: what any member writes, every member reads; members that were away.
+//! - `leaders`: a leader that is lost, and one that hands over.
+//! - `partitions`: members that do not hear each other, both ways or one way.
+//! - `snapshots`: followers too far behind for the log.
+//! - `leases`: kept alive through any member, timed by whoever leads.
+//!
+//! Nothing sleeps and hopes: tests wait for what must come. Where something must *not* come, they
+//! do what would bring it for as long as it would take.
+
+mod client;
+mod fixture;
+mod leaders;
+mod leases;
+mod network;
+mod partitions;
+mod snapshots;
+mod writes;

@@ -1,0 +1,132 @@
+//! Followers too far behind for the log: the leader's state takes the place of theirs.
+
+use kvorum::pb::CompactionRequest;
+
+use super::client::until;
+use super::fixture::Cluster;
+
+const CATCHUP_ENTRIES: u64 = 10;
+const PUTS: i64 = 150;
+const VALUE_BYTES: usize = 4096;
+
+async fn start() -> Cluster {
+    Cluster::start_with(3, |config| config.snapshot_catchup_entries = CATCHUP_ENTRIES).await
+}
+
+/// Puts many keys through the leader; the last revision.
+async fn fill(cluster: &Cluster, leader: usize, name: &str) -> i64 {
+    let value = "v".repeat(VALUE_BYTES);
+    let mut last = 0;
+    for n in 0..PUTS {
+        let put = cluster.member(leader).put(&format!("k/{name}/{n}"), &value).await;
+        last = put.expect("a put");
+    }
+    last
+}
+
+/// Returns when the leader no longer has the entries that a follower would need.
+async fn forget(cluster: &Cluster, leader: usize, follower: usize) {
+    let (node, id) = (cluster.member(leader).running().node(), cluster.member(follower).id());
+    // What a follower that is heard may need is kept.
+    let silent = async || {
+        let followers = node.followers().await.expect("it is at work");
+        followers.iter().all(|one| one.id != id || !one.is_active).then_some(())
+    };
+    until("that the leader misses the follower", silent).await;
+    node.flush().await.expect("it is at work");
+    // The question stands behind the news of the checkpoint.
+    node.followers().await.expect("it is at work");
+}
+
+/// Cuts a follower off until only a snapshot helps; the last revision.
+async fn leave_behind(cluster: &Cluster, leader: usize, follower: usize, name: &str) -> i64 {
+    cluster.rule_all(cluster.member(follower).id(), super::network::Rule::Close);
+    let last = fill(cluster, leader, name).await;
+    forget(cluster, leader, follower).await;
+    last
+}
+
+async fn until_level(cluster: &Cluster, n: usize, revision: i64) {
+    let node = cluster.member(n).running().node();
+    until("the newest revision", async || (node.revision() >= revision).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_far_behind_gets_a_snapshot_and_its_watches_miss_nothing() {
+    let mut cluster = start().await;
+    let (leader, behind) = (cluster.leader().await, cluster.follower().await);
+    cluster.member(leader).put("k/first", "").await.expect("a put");
+    until_level(&cluster, behind, 2).await;
+    let mut new = cluster.member(behind).watch("k", 0).await;
+    let mut old = cluster.member(behind).watch("k", 1).await;
+    let mut future = cluster.member(behind).watch("k", 200).await;
+    assert_eq!(old.up_to(2).await.len(), 1);
+    for round in 1..=2 {
+        let first = cluster.member(leader).running().node().revision() + 1;
+        let last = leave_behind(&cluster, leader, behind, &round.to_string()).await;
+        assert_eq!(last, first + PUTS - 1);
+        cluster.network.heal();
+        until_level(&cluster, behind, last).await;
+        // Written after the installation, through who installed.
+        let last = cluster.member(behind).put("k/after", "").await.expect("a put");
+        for watch in [&mut new, &mut old] {
+            let seen: Vec<i64> =
+                watch.up_to(last).await.into_iter().map(|(revision, _)| revision).collect();
+            assert_eq!(seen, (first..=last).collect::<Vec<_>>());
+        }
+        let (sent, cut) = cluster.network.snapshots();
+        assert!(sent >= round && cut == 0, "{sent} snapshots sent in round {round}, {cut} cut");
+        cluster.assert_alike().await;
+    }
+    let last = cluster.member(leader).running().node().revision();
+    let seen = future.up_to(last).await;
+    assert_eq!(
+        seen.iter().map(|each| each.0).collect::<Vec<_>>(),
+        (200..=last).collect::<Vec<_>>()
+    );
+    // What was installed is there after a restart.
+    drop((new, old, future));
+    cluster.stop(behind).await;
+    cluster.start_members(&[behind]).await;
+    cluster.assert_alike().await;
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_whose_history_went_is_told_so_by_the_installed_state() {
+    let cluster = start().await;
+    let (leader, behind) = (cluster.leader().await, cluster.follower().await);
+    cluster.member(leader).put("k/first", "").await.expect("a put");
+    let mut watch = cluster.member(behind).watch("k", 2).await;
+    assert_eq!(watch.up_to(2).await.len(), 1);
+    let last = leave_behind(&cluster, leader, behind, "1").await;
+    let compaction = CompactionRequest { revision: last - 5, physical: true };
+    cluster.member(leader).kv().compact(compaction).await.expect("a compaction");
+    forget(&cluster, leader, behind).await;
+    cluster.network.heal();
+    until_level(&cluster, behind, last).await;
+    let answer = watch.next().await.expect("an answer");
+    assert!(answer.canceled && answer.events.is_empty(), "{answer:?}");
+    assert_eq!(answer.compact_revision, last - 5);
+    assert!(cluster.network.snapshots().0 >= 1);
+    cluster.assert_alike().await;
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_is_cut_off_is_sent_again() {
+    let cluster = start().await;
+    let (leader, behind) = (cluster.leader().await, cluster.follower().await);
+    let mut watch = cluster.member(behind).watch("k", 2).await;
+    let last = leave_behind(&cluster, leader, behind, "1").await;
+    // In its head, in its middle, and just before its end.
+    let size = PUTS as usize * VALUE_BYTES;
+    cluster.network.cut_snapshots(&[2_000, size / 2, size]);
+    cluster.network.heal();
+    until_level(&cluster, behind, last).await;
+    let (sent, cut) = cluster.network.snapshots();
+    assert_eq!((sent >= 4, cut), (true, 3), "{sent} snapshots sent");
+    assert_eq!(watch.up_to(last).await.len() as i64, PUTS);
+    cluster.assert_alike().await;
+    cluster.end().await;
+}
