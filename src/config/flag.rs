@@ -46,9 +46,6 @@ pub enum Status {
     Built,
     /// Nothing. Another value than the default earns a warning with this reason.
     Idle(&'static str),
-    /// Something about other members. Read, checked and kept for the version that has them; values
-    /// other than the default share one remark.
-    Peers,
     /// Only the default is taken. Another value is refused, with this advice.
     Later(&'static str),
     /// The older name of another flag.

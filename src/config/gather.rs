@@ -121,7 +121,7 @@ pub fn modernize(values: &mut Values, notices: &mut Vec<Notice>) {
         match given.flag.status {
             Status::Renamed(name) => rename(values, &given, name, notices),
             Status::Gate(gate) => set_gate(values, &given, gate, notices),
-            Status::Built | Status::Idle(_) | Status::Peers | Status::Later(_) => {}
+            Status::Built | Status::Idle(_) | Status::Later(_) => {}
         }
     }
 }
@@ -157,11 +157,9 @@ fn set_gate(values: &mut Values, given: &Given, gate: &'static str, notices: &mu
 
 /// Refuses what is not built yet and remarks on what has no effect.
 pub fn settle(values: &Values, notices: &mut Vec<Notice>) -> Result<(), Refusal> {
-    let mut peers = Vec::new();
     for given in values.iter().filter(|given| !given.flag.is_default(&given.text)) {
         match given.flag.status {
             Status::Built => {}
-            Status::Peers => peers.push(given.flag.name),
             Status::Idle(reason) => {
                 notices.push(Notice::NoEffect { given: given.print(), reason });
             }
@@ -170,9 +168,6 @@ pub fn settle(values: &Values, notices: &mut Vec<Notice>) -> Result<(), Refusal>
             }
             Status::Renamed(_) | Status::Gate(_) => unreachable!("older names are gone by now"),
         }
-    }
-    if !peers.is_empty() {
-        notices.push(Notice::Peers(peers.join(",")));
     }
     for (gate, on) in gates::parse(values.text("feature-gates")).expect("the value was checked") {
         let given = format!("--feature-gates={}={on}", gate.name);

@@ -55,7 +55,6 @@ fn entry(flag: &Flag) -> String {
         Status::Idle(reason) => {
             let _ = write!(out, "\n    No effect: {reason}.");
         }
-        Status::Peers => out += "\n    No effect yet: this version runs clusters of one member.",
         Status::Later(advice) => {
             let _ = write!(out, "\n    Not available in this version: {advice}.");
         }

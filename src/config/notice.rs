@@ -11,8 +11,6 @@ pub enum Notice {
         given: String,
         reason: &'static str,
     },
-    /// Settings about other members, which this version has not.
-    Peers(String),
     /// An older name was used; the newer one has its value now.
     Renamed {
         given: String,
@@ -50,9 +48,6 @@ impl Notice {
         match self {
             Self::NoEffect { given, reason } => {
                 warn!(given, reason, "this setting has no effect in kvorum");
-            }
-            Self::Peers(flags) => {
-                warn!(flags, "this version runs clusters of one member; these wait for the others");
             }
             Self::Renamed { given, successor } => {
                 warn!(given, successor, "this flag has a new name");

@@ -76,7 +76,7 @@ fn the_table_is_consistent() {
                 assert!(super::gates::parse(&format!("{gate}=true")).is_ok(), "{gate} is a gate");
                 assert_eq!(flag.kind, Kind::Bool);
             }
-            Status::Built | Status::Idle(_) | Status::Peers | Status::Later(_) => {
+            Status::Built | Status::Idle(_) | Status::Later(_) => {
                 assert_eq!(flag.check(flag.default), Ok(()), "--{}: its default", flag.name);
                 let is_default = flag.is_default(flag.default);
                 assert_eq!(is_default, flag.kind != Kind::Dropped, "--{}", flag.name);
@@ -109,8 +109,6 @@ fn the_docs_tell_of_every_flag_that_is_not_built() {
     };
     let idle = with(|status| matches!(status, Status::Idle(_)));
     assert_eq!(documented("Taken, and nothing changes"), idle);
-    let peers = with(|status| status == Status::Peers);
-    assert_eq!(documented("Taken, and waiting for other members"), peers);
     let later = with(|status| matches!(status, Status::Later(_)));
     assert_eq!(documented("Refused, with advice"), later);
 }

@@ -3,7 +3,7 @@
 use super::flag;
 use crate::config::flag::Flag;
 use crate::config::flag::Kind::{Bool, Choice, Duration, Text, Urls};
-use crate::config::flag::Status::{Built, Idle, Later, Peers};
+use crate::config::flag::Status::{Built, Idle, Later};
 
 const NO_DISCOVERY: &str = "use --initial-cluster, or --discovery-srv to have DNS list the members";
 const UNUSED: &str = "kvorum asks no discovery service";
@@ -58,7 +58,7 @@ pub static CLUSTERING: [Flag; 10] = [
         "History to keep: hours or a duration such as 30m; revisions in revision mode; 0 is all.",
         Built,
     ),
-    flag("strict-reconfig-check", Bool, "true", "Refuse changes that cost quorum.", Peers),
+    flag("strict-reconfig-check", Bool, "true", "Refuse changes that cost quorum.", Built),
     flag("pre-vote", Bool, "true", "Ask before an election, so that none is in vain.", Built),
     flag(
         "v2-deprecation",
