@@ -47,6 +47,8 @@ async fn a_replaced_stream_is_no_death() {
     b.until_streaming(a.id, Kind::Message).await;
     let dials = || a.transport.traffic(b.id).expect("it was set").dials;
     for _ in 0..5 {
+        // An attempt under way would replace the other's stream, and be content.
+        until("both streams", || a.transport.active_since(b.id).is_some()).await;
         let before = dials();
         let other = ask_for_stream(&b, &stranger(a.id)).await;
         until("another attempt", || dials() > before).await;
