@@ -110,47 +110,53 @@ impl Sending {
     }
 
     fn pieces(&self, taker: &std::sync::mpsc::Sender<Outgoing>) -> Result<(), Fault> {
+        let Some(view) = self.flushed()? else { return Ok(()) };
+        let writer = bolt::Writer::plan(view)?;
+        let (pieces, chunks) = mpsc::channel(PIECES_WAITING_MAX);
+        let _ = taker.send(Outgoing { bytes: writer.size_bytes(), chunks });
+        write_all(writer, &pieces).map(|_| ())
+    }
+
+    /// The engine with everything applied by now; `None` if the node stops.
+    fn flushed(&self) -> Result<Option<Box<dyn View>>, Fault> {
         let (reply, flushed) = oneshot::channel();
         let _ = self.applier.send(Job::Flush(reply));
         if flushed.blocking_recv().is_err() {
-            return Ok(());
+            return Ok(None);
         }
-        let mut writer = bolt::Writer::plan(self.reader.engine().view()?)?;
-        let (pieces, chunks) = mpsc::channel(PIECES_WAITING_MAX);
-        let _ = taker.send(Outgoing { bytes: writer.size_bytes(), chunks });
-        while let Some(piece) = writer.next_chunk()? {
-            if pieces.blocking_send(Ok(piece)).is_err() {
-                break;
-            }
-        }
-        Ok(())
+        self.reader.engine().view().map(Some)
     }
 
     /// Whether the peer's edge took the state, and will tell how it ended.
     fn run(&self, mut message: Message, peers: &dyn Transport) -> Result<bool, Fault> {
-        let (reply, flushed) = oneshot::channel();
-        let _ = self.applier.send(Job::Flush(reply));
-        if flushed.blocking_recv().is_err() {
-            return Ok(false);
-        }
+        let Some(view) = self.flushed()? else { return Ok(false) };
         let started = Instant::now();
-        let view = self.reader.engine().view()?;
         let metadata = metadata(&*view)?;
         let (index, to) = (metadata.index, format!("{:x}", message.to));
         message.snapshot = Some(Snapshot { data: Bytes::new(), metadata: Some(metadata) });
-        let mut writer = bolt::Writer::plan(view)?;
+        let writer = bolt::Writer::plan(view)?;
         let bytes = writer.size_bytes();
         let (pieces, chunks) = mpsc::channel(PIECES_WAITING_MAX);
         peers.send_snapshot(message, Outgoing { bytes, chunks });
-        while let Some(piece) = writer.next_chunk()? {
-            if pieces.blocking_send(Ok(piece)).is_err() {
-                // The peer went away; its edge tells.
-                return Ok(true);
-            }
+        if write_all(writer, &pieces)? {
+            tracing::info!(to, index, bytes, took = ?started.elapsed(), "sent a snapshot");
         }
-        tracing::info!(to, index, bytes, took = ?started.elapsed(), "sent a snapshot");
         Ok(true)
     }
+}
+
+/// Writes a whole file piece by piece; whether it was taken to its end. A taker that goes away
+/// tells itself.
+fn write_all(
+    mut writer: bolt::Writer<Box<dyn View>>,
+    pieces: &mpsc::Sender<io::Result<Bytes>>,
+) -> Result<bool, Fault> {
+    while let Some(piece) = writer.next_chunk()? {
+        if pieces.blocking_send(Ok(piece)).is_err() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// What a state says of itself.

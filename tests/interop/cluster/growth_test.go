@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"regexp"
 	"strconv"
@@ -156,36 +154,13 @@ func peaksOf(a, b *Member) (peaks func() (int64, int64)) {
 func (c *Cluster) snapshotsOf(t testing.TB, member *Member) float64 {
 	t.Helper()
 	if c.program.Etcd {
-		return metric(t, member, "etcd_network_snapshot_receive_success")
+		return harness.Metric(t, member.Endpoint(), "etcd_network_snapshot_receive_success")
 	}
 	text, err := os.ReadFile(member.LogPath())
 	if err != nil {
 		t.Fatal(err)
 	}
 	return float64(strings.Count(string(text), `"msg":"installed a snapshot"`))
-}
-
-// metric sums all series of a name.
-func metric(t testing.TB, member *Member, name string) float64 {
-	t.Helper()
-	response, err := http.Get(member.Endpoint() + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	sum := 0.0
-	for line := range strings.Lines(string(text)) {
-		rest, ok := strings.CutPrefix(line, name)
-		if fields := strings.Fields(rest); ok && len(fields) > 0 {
-			value, _ := strconv.ParseFloat(fields[len(fields)-1], 64)
-			sum += value
-		}
-	}
-	return sum
 }
 
 // gapMax is how long writes may wait for a change of members.

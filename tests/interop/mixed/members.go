@@ -5,10 +5,7 @@ package mixed
 import (
 	"context"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -152,36 +149,13 @@ func (c *Cluster) Others(but *Member) []*Member {
 func (m *Member) Snapshots(t testing.TB) float64 {
 	t.Helper()
 	if m.Program.Etcd {
-		return m.metric(t, "etcd_network_snapshot_receive_success")
+		return harness.Metric(t, m.Endpoint(), "etcd_network_snapshot_receive_success")
 	}
 	text, err := os.ReadFile(m.LogPath())
 	if err != nil {
 		t.Fatal(err)
 	}
 	return float64(strings.Count(string(text), `"msg":"installed a snapshot"`))
-}
-
-// metric sums all series of a name.
-func (m *Member) metric(t testing.TB, name string) float64 {
-	t.Helper()
-	response, err := http.Get(m.Endpoint() + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	sum := 0.0
-	for line := range strings.Lines(string(text)) {
-		rest, ok := strings.CutPrefix(line, name)
-		if fields := strings.Fields(rest); ok && len(fields) > 0 {
-			value, _ := strconv.ParseFloat(fields[len(fields)-1], 64)
-			sum += value
-		}
-	}
-	return sum
 }
 
 // ask retries what a cluster that is not well may refuse.
