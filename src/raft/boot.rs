@@ -26,10 +26,10 @@ pub struct Boot {
     pub entries: Vec<Entry>,
     /// The entry before the first of `entries`.
     pub boundary: Boundary,
-    /// Decides the election timeouts, and tells the reads of this run from those of others: it must
-    /// differ from member to member and from start to start.
+    /// Decides election timeouts by lot, and tells the reads of this run from those of others: it
+    /// must differ from member to member and from start to start.
     pub seed: u64,
-    /// Ticks without a leader before an election, at the least; the timeout is drawn from one to
+    /// Ticks without a leader before an election, at the least; the timeout lies between one and
     /// two times as many.
     pub election_tick: usize,
     /// Ticks between a leader's heartbeats.

@@ -430,14 +430,34 @@ impl Core {
         }
     }
 
-    /// Replaces what raft-rs drew from the operating system's randomness by a number that follows
-    /// from seed and term. Each election has a new term, so two members that drew the same number
-    /// once are unlikely to do so twice.
+    /// Replaces what raft-rs drew from the operating system's randomness, by what follows from the
+    /// members, the seed and the term.
+    ///
+    /// While there is a leader all voters hear it, and will miss it at the same time: each has a
+    /// place of its own in the order of standing for election, a tick behind the one before it. The
+    /// first comes a tick late, as the others grant nothing before they have missed the leader as
+    /// long as they must, and their ticks are not at the same moments. Whoever has no leader goes
+    /// by lot: another election has failed, and places may be why. Each has a new term, so two
+    /// members that drew the same number once are unlikely to do so twice.
     fn settle(&mut self) {
-        let raft = &mut self.node.raft;
-        let ticks = raft.election_timeout() as u64;
-        let drawn = scramble(self.seed ^ scramble(raft.id) ^ scramble(raft.term).rotate_left(32));
-        raft.set_randomized_election_timeout((ticks + drawn % ticks) as usize);
+        let ticks = self.node.raft.election_timeout() as u64;
+        let beyond = match self.place_among_voters() {
+            Some(place) => 1 + place % (ticks - 1),
+            None => self.lot() % ticks,
+        };
+        self.node.raft.set_randomized_election_timeout((ticks + beyond) as usize);
+    }
+
+    /// How many voters stand before this one when the leader of now is lost.
+    fn place_among_voters(&self) -> Option<u64> {
+        let (own, leader) = (self.node.raft.id, self.node.raft.leader_id);
+        let before = |id: &&u64| **id != leader && **id < own;
+        (leader != 0).then(|| self.conf_state.voters.iter().filter(before).count() as u64)
+    }
+
+    fn lot(&self) -> u64 {
+        let raft = &self.node.raft;
+        scramble(self.seed ^ scramble(raft.id) ^ scramble(raft.term).rotate_left(32))
     }
 
     fn reign(&self) -> Reign {

@@ -86,8 +86,9 @@
 //!   was committed, it would wait for ever. So the leader writes that commit before it tells.
 //! - *Reads vanish*: without a leader, before its first commit, when two look alike. The first two
 //!   are refused, and none look alike (`reads.rs`).
-//! - *Election timeouts* come from the operating system's randomness. They are set again from a
-//!   seed and the term after every call.
+//! - *Election timeouts* come from the operating system's randomness. They are set again after
+//!   every call: in an order of the voters while there is a leader to lose, else by lot from a seed
+//!   and the term.
 //! - *A snapshot is offered* to whom it does not contain, and ignored for ever (`log.rs`).
 //!
 //! # Deliberately absent

@@ -5,7 +5,7 @@ use prost::Message as _;
 
 use super::super::conf;
 use super::super::log::Log;
-use super::super::{Boot, Boundary, ConfState, Core, Entry, HardState};
+use super::super::{Boot, Boundary, ConfState, Core, Entry, HardState, Message, MessageType};
 use super::simulation::Dice;
 
 fn entries(positions: &[(u64, u64)]) -> Vec<Entry> {
@@ -160,23 +160,32 @@ fn check(log: &Log, all: &[Entry], boundary: u64, applied: u64, dice: &mut Dice)
     }
 }
 
+/// The first of three voters, or another, as it starts for the first time.
+fn follower(id: u64, seed: u64) -> Core {
+    let founders = (1..=3).map(|id| (id, conf::Context::promotion(id).encode())).collect();
+    let (hard_state, entries) = conf::bootstrap(founders);
+    let conf_state = ConfState { voters: vec![1, 2, 3], ..ConfState::default() };
+    let boot = Boot { id, seed, hard_state, entries, conf_state, applied: 3, ..boot() };
+    let mut core = Core::new(Boot { boundary: Boundary::default(), ..boot }).expect("consistent");
+    while core.work().is_some() {}
+    core
+}
+
+/// How long it takes until it stands for election, if it hears from nobody.
+fn ticks_to_campaign(core: &mut Core) -> usize {
+    while core.work().is_some() {}
+    let mut ticks = 0;
+    while core.work().is_none_or(|work| work.standing.is_none()) {
+        core.tick();
+        ticks += 1;
+    }
+    ticks
+}
+
 /// Members that draw the same timeouts would split every vote.
 #[test]
 fn timeouts_differ() {
-    let first_campaign = |id: u64, seed: u64| {
-        let founders = (1..=3).map(|id| (id, conf::Context::promotion(id).encode())).collect();
-        let (hard_state, entries) = conf::bootstrap(founders);
-        let conf_state = ConfState { voters: vec![1, 2, 3], ..ConfState::default() };
-        let boot = Boot { id, seed, hard_state, entries, conf_state, applied: 3, ..boot() };
-        let mut core =
-            Core::new(Boot { boundary: Boundary::default(), ..boot }).expect("consistent");
-        let mut ticks = 0;
-        while core.work().is_none_or(|work| work.standing.is_none()) {
-            core.tick();
-            ticks += 1;
-        }
-        ticks
-    };
+    let first_campaign = |id, seed| ticks_to_campaign(&mut follower(id, seed));
     let mut seen = [0; 20];
     for seed in 0..1000 {
         seen[first_campaign(1, seed)] += 1;
@@ -188,4 +197,20 @@ fn timeouts_differ() {
     assert!(seen[10..].iter().all(|count| *count > 50), "all lengths occur: {seen:?}");
     let same = (0..1000).filter(|seed| first_campaign(1, *seed) == first_campaign(2, *seed));
     assert!(same.count() < 200, "two members with the same seed draw apart");
+}
+
+/// Voters that lose their leader stand one after the other, by an order that all of them know.
+#[test]
+fn places_follow_the_leader() {
+    for leader in 1..=3 {
+        let timeout = |id: u64| {
+            let mut core = follower(id, id);
+            let mut heartbeat = Message { from: leader, to: id, term: 2, ..Message::default() };
+            heartbeat.set_msg_type(MessageType::MsgHeartbeat);
+            core.step(heartbeat).expect("a leader's heartbeat is heard");
+            ticks_to_campaign(&mut core)
+        };
+        let waits: Vec<_> = (1..=3).filter(|id| *id != leader).map(timeout).collect();
+        assert_eq!(waits, [11, 12], "after {leader}");
+    }
 }
