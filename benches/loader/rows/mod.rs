@@ -65,6 +65,8 @@ pub enum Row {
     GetSerial,
     /// Linearizable get, 500 per second, while 100 clients put.
     GetAmidPuts,
+    /// Linearizable get, 500 per second, while 100 clients put 5000 per second.
+    GetAmidPaced,
     /// Page of 500 x 1 KB, 16 clients on 4 connections.
     Page,
     /// List of 100 k x 100 B.
@@ -95,7 +97,15 @@ impl Row {
 
     /// The rows that say most of a cluster.
     pub fn of_clusters() -> Vec<Self> {
-        vec![Self::Put1, Self::Put256, Self::Put1000, Self::Txn, Self::Get, Self::GetAmidPuts]
+        vec![
+            Self::Put1,
+            Self::Put256,
+            Self::Put1000,
+            Self::Txn,
+            Self::Get,
+            Self::GetAmidPuts,
+            Self::GetAmidPaced,
+        ]
     }
 
     /// Which members its clients go to, unless that is said.
@@ -118,6 +128,7 @@ impl Row {
             Self::Get => "get linearizable 256/16",
             Self::GetSerial => "get serializable 256/16",
             Self::GetAmidPuts => "get amid 100 writers",
+            Self::GetAmidPaced => "get amid 5000 puts/s",
             Self::Page => "page 500 x 1 KB 16/4",
             Self::List => "list 100 k x 100 B",
             Self::Watch => "watch 1 key, 1000 watchers",
@@ -144,7 +155,7 @@ impl Row {
             }
             Self::Get => vec![times(RATE, 1.5, 2.0), times(SERVER_CPU, 2.0, 3.5)],
             Self::GetSerial => vec![times(RATE, 1.6, 2.5), times(SERVER_CPU, 2.0, 4.0)],
-            Self::GetAmidPuts => vec![times(steady::READ_P99, 5.0, 20.0)],
+            Self::GetAmidPuts | Self::GetAmidPaced => vec![times(steady::READ_P99, 5.0, 20.0)],
             Self::Page => vec![times(RATE, 3.0, 6.0)],
             Self::List => vec![times(list::WALL, 1.5, 2.5), times(list::EXTRA, 5.0, 20.0)],
             Self::Watch => vec![times(RATE, 1.5, 2.5), times(SERVER_CPU, 2.0, 4.0)],
@@ -169,7 +180,8 @@ impl Row {
             Self::Txn => steady::update(256, 16),
             Self::Get => steady::get(256, 16, false),
             Self::GetSerial => steady::get(256, 16, true),
-            Self::GetAmidPuts => steady::get_amid_puts(),
+            Self::GetAmidPuts => steady::get_amid_puts(None),
+            Self::GetAmidPaced => steady::get_amid_puts(Some(steady::WRITES_PER_SECOND)),
             Self::Page => steady::page(16, 4),
             Self::List => Box::new(list::List::new()),
             Self::Watch => Box::new(watch::Watch::new()),

@@ -24,6 +24,8 @@ pub const READ_P99: &str = "read p99 µs";
 const SETTLE: Duration = Duration::from_secs(1);
 const WRITERS: usize = 100;
 const READS_PER_SECOND: f64 = 500.0;
+/// What the slower of two clusters on two cores can take, so that both do the same work.
+pub const WRITES_PER_SECOND: f64 = 5000.0;
 
 /// What is in the store before the first run.
 #[derive(Clone, Copy)]
@@ -89,13 +91,13 @@ pub fn keep_alive(clients: usize, connections: usize, lasting: bool) -> Box<dyn 
     Box::new(KeepAlive { clients, make: Box::new(lanes), lanes: Vec::new() })
 }
 
-/// Reads at a fixed pace among writers that write as fast as they can.
-pub fn get_amid_puts() -> Box<dyn Experiment> {
+/// Reads at a fixed pace among writers that write as fast as they can, or so often per second.
+pub fn get_amid_puts(pace: Option<f64>) -> Box<dyn Experiment> {
     let store = Store { keys: 10_000, value_bytes: 256, filled: true };
     let make = move |keys: &Arc<Keys>| {
         let read = Operation::Get { keys: keys.clone(), serializable: false };
         let reads = Lane { pace: Some(READS_PER_SECOND), apart: true, ..lane(read, 64, 4) };
-        vec![reads, put_lane(keys, store.value_bytes, WRITERS, 8)]
+        vec![reads, Lane { pace, ..put_lane(keys, store.value_bytes, WRITERS, 8) }]
     };
     let report = |measured: &Measured| {
         let reads = measured.outcomes[0].of(Phase::Measure);
