@@ -81,6 +81,9 @@ impl Disk for NoDisk {
     fn remove(&self, _: &Path) -> io::Result<()> {
         Ok(())
     }
+    fn remove_tree(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
     fn list(&self, _: &Path) -> io::Result<Vec<PathBuf>> {
         Ok(Vec::new())
     }

@@ -34,6 +34,8 @@ pub trait Disk: Debug + Send + Sync {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Removes a directory with everything in it; one that is absent is left so.
+    fn remove_tree(&self, dir: &Path) -> io::Result<()>;
     /// The names (not paths) of the entries of a directory, sorted.
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
     /// Creates a directory and its parents, mode 0700, durably; one that exists is left alone.

@@ -69,7 +69,7 @@ impl Place {
 
     /// Makes the first generation, empty, which does not count yet.
     pub fn begin(&self) -> Result<(u64, Arc<dyn Engine>), Fault> {
-        remove_tree(&self.dir)?;
+        self.remove_tree(&self.dir)?;
         self.create_dir(&self.dir)?;
         Ok((1, self.open_generation(1)?))
     }
@@ -90,7 +90,7 @@ impl Place {
             }
         }
         for number in self.generations()?.into_iter().filter(|number| *number != engine.0) {
-            remove_tree(&self.generation(number))?;
+            self.remove_tree(&self.generation(number))?;
         }
         Ok(engine.1)
     }
@@ -126,7 +126,7 @@ impl Place {
 
     /// Removes the files of a generation that nobody has open.
     pub fn remove(&self, generation: u64) -> Result<(), Fault> {
-        remove_tree(&self.generation(generation))
+        self.remove_tree(&self.generation(generation))
     }
 
     /// The generation that counts.
@@ -185,6 +185,11 @@ impl Place {
         self.disk.create_dir(dir).map_err(|error| Fault::io("create", dir, error))
     }
 
+    /// Removes a directory that holds nothing anybody was promised.
+    fn remove_tree(&self, dir: &Path) -> Result<(), Fault> {
+        self.disk.remove_tree(dir).map_err(|error| Fault::io("remove", dir, error))
+    }
+
     fn open_generation(&self, number: u64) -> Result<Arc<dyn Engine>, Fault> {
         let dir = self.generation(number);
         self.create_dir(&dir)?;
@@ -212,15 +217,6 @@ pub fn read_all(engine: &dyn Engine) -> Result<(), Fault> {
     Table::ALL.into_iter().try_for_each(|table| {
         view.scan(table, &[], None, &mut |_, _| Ok(ControlFlow::Continue(())))
     })
-}
-
-/// Removes a directory that holds nothing anybody was promised.
-fn remove_tree(dir: &Path) -> Result<(), Fault> {
-    match std::fs::remove_dir_all(dir) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(Fault::io("remove", dir, error)),
-    }
 }
 
 /// etcd's hash of a whole database: bucket names, keys and values in order, without the rows of

@@ -43,6 +43,13 @@ impl Disk for RealDisk {
         std::fs::remove_file(path)
     }
 
+    fn remove_tree(&self, dir: &Path) -> io::Result<()> {
+        match std::fs::remove_dir_all(dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
         let mut names = std::fs::read_dir(dir)?
             .map(|entry| Ok(PathBuf::from(entry?.file_name())))

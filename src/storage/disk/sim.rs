@@ -18,7 +18,8 @@
 //!   test can stop or fail at each of them in turn.
 //!
 //! Deliberately absent: latency (time belongs to the world that owns the disk), hard links, and the
-//! loss of directories, which `create_dir` makes durable.
+//! loss of directories, which `create_dir` makes durable. One that was removed is there again after
+//! a crash if a file in it is.
 
 mod crash;
 mod inode;
@@ -257,6 +258,9 @@ impl World {
         self.names = self.durable_names.clone();
         let linked: BTreeSet<u64> = self.names.values().copied().collect();
         self.inodes.retain(|number, _| linked.contains(number));
+        let dirs: Vec<PathBuf> =
+            self.names.keys().filter_map(|path| path.parent()).map(Path::to_owned).collect();
+        dirs.iter().for_each(|dir| self.make_dirs(dir));
         self.life += 1;
         self.operations = 0;
         self.reads = 0;
@@ -339,6 +343,26 @@ impl Disk for SimDisk {
             world.rename(inode, Some(path), None);
         }
         fate.end(())
+    }
+
+    fn remove_tree(&self, dir: &Path) -> io::Result<()> {
+        let mut world = self.0.lock();
+        let fate = world.begin()?;
+        if fate != Fate::Fails {
+            let inside = world.names.iter().filter(|(path, _)| path.starts_with(dir));
+            let inside: Vec<_> = inside.map(|(path, inode)| (path.clone(), *inode)).collect();
+            for (path, inode) in inside {
+                world.rename(inode, Some(&path), None);
+            }
+            world.directories.retain(|other| !other.starts_with(dir));
+        }
+        fate.end(())
+    }
+
+    fn free_bytes(&self, _: &Path) -> io::Result<u64> {
+        let world = self.0.lock();
+        let free = |capacity: u64| capacity.saturating_sub(world.used());
+        Ok(world.capacity.map_or(u64::MAX, free))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {

@@ -38,6 +38,10 @@ impl Disk for Unsynced {
         self.0.remove(path)
     }
 
+    fn remove_tree(&self, dir: &Path) -> io::Result<()> {
+        self.0.remove_tree(dir)
+    }
+
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
         self.0.list(dir)
     }
