@@ -131,4 +131,12 @@ pub mod logging;
 pub mod metrics;
 pub mod tls;
 
+/// The door of the simulation in `tests/sim`; nothing that is released has it.
+#[cfg(debug_assertions)]
+#[doc(hidden)]
+pub mod sim {
+    pub use crate::api::sim::{kv, lease};
+    pub use crate::node::sim::*;
+}
+
 pub use server::{Running, Server, StartError};

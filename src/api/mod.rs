@@ -38,6 +38,25 @@ use crate::node::Handle;
 pub use fuzz::fuzz_request;
 pub use router::Router;
 
+/// The services that a simulation calls without a server.
+#[cfg(debug_assertions)]
+pub mod sim {
+    pub use super::kv::Kv;
+    pub use super::lease::Lease;
+    use super::methods::Methods;
+    use crate::node::Handle;
+
+    pub fn kv(node: Handle) -> Kv {
+        let streamed = Methods::new(node.metrics()).messages("/etcdserverpb.KV/RangeStream");
+        Kv { node, streamed }
+    }
+
+    pub fn lease(node: Handle) -> Lease {
+        let kept = Methods::new(node.metrics()).messages("/etcdserverpb.Lease/LeaseKeepAlive");
+        Lease { node, kept }
+    }
+}
+
 /// A method's result as tonic wants it.
 fn answer<T>(result: Result<T, Error>) -> Result<Response<T>, Status> {
     result.map(Response::new).map_err(|error| status::status(&error))

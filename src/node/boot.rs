@@ -15,6 +15,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::handle::Handle;
+use super::launch::Assembly;
+use super::means::Means;
 use super::rebuild::{self, Damage};
 use super::transport::Transport;
 use super::{Node, launch, records};
@@ -24,16 +26,13 @@ use crate::limits;
 use crate::machine::{Applied, Machine};
 use crate::members::{Member, Members};
 use crate::raft::{self, Boot, Boundary, Core, conf};
-use crate::storage::disk::{Disk, RealDisk, Unsynced};
+use crate::storage::disk::{Disk, RealDisk};
 use crate::storage::engine::{Engine, Table, Write};
 use crate::storage::layout::{Found, Layout, LayoutError};
 use crate::storage::state::Place;
 use crate::storage::wal::{self, Wal};
 use crate::storage::{self, keys};
 use crate::version;
-
-#[cfg(test)]
-mod tests;
 
 /// Why a node does not boot. The text is for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -124,19 +123,18 @@ pub(super) fn start(
     connect: Connect,
 ) -> Result<Node, BootError> {
     let data_dir = config.data_dir();
-    let disk = disk(&config);
-    let create = disk.create_dir(&data_dir);
+    let means = Means::of_this_machine(&config);
+    let create = means.disk.create_dir(&data_dir);
     create.map_err(|source| BootError::Directory { path: data_dir.clone(), source })?;
     let layout = Layout::new(&data_dir, config.wal_dir.as_deref());
-    let lock = claim(&layout, &*disk)?;
-    let found = layout.inspect(&*disk)?;
+    let lock = claim(&layout, &*means.disk)?;
+    let found = layout.inspect(&*means.disk)?;
     let is_new = found == Found::Nothing;
-    let started = take_up(&config, &layout, &disk, found, lock, (joined, connect));
-    match started {
+    match take_up(&config, &layout, &means, found, (joined, connect)) {
         Err(BootError::Fault(fault)) if !is_new && rebuild::is_damage(&fault, &layout.state) => {
-            Err(damaged(&layout, &disk, fault))
+            Err(damaged(&layout, &means.disk, fault))
         }
-        started => started,
+        assembly => Ok(launch::launch(assembly?, lock)),
     }
 }
 
@@ -158,17 +156,18 @@ fn damaged(layout: &Layout, disk: &Arc<dyn Disk>, fault: Fault) -> BootError {
     }
 }
 
-fn take_up(
+/// Founds, joins or recovers the member, and puts it together.
+pub(super) fn take_up(
     config: &Config,
     layout: &Layout,
-    disk: &Arc<dyn Disk>,
+    means: &Means,
     found: Found,
-    lock: DirectoryLock,
     others: (Option<Joined>, Connect),
-) -> Result<Node, BootError> {
+) -> Result<Assembly, BootError> {
+    let disk = &means.disk;
     let wanted = config.storage_engine.name();
     let recovered = match found {
-        Found::Nothing => begin(config, layout, disk, others.0.as_ref())?,
+        Found::Nothing => begin(config, layout, means, others.0.as_ref())?,
         Found::Member { engine } if engine != wanted => {
             let (dir, found) = (config.data_dir(), engine);
             return Err(BootError::OtherEngine { dir, found, wanted });
@@ -184,7 +183,7 @@ fn take_up(
                 .into());
             }
             rebuild::opens(&layout.state);
-            let mut recovered = recover(config, layout, disk)?;
+            let mut recovered = recover(config, layout, means)?;
             if config.force_new_cluster {
                 force_alone(&mut recovered)?;
             }
@@ -197,30 +196,19 @@ fn take_up(
         storage::state::read_all(&*recovered.engine)?;
         place.clear()?;
     }
-    let node = launch::launch(config, layout, place, recovered, lock, others)?;
+    let assembly = launch::assemble(config, layout, means, place, recovered, others)?;
     rebuild::opened(&layout.state);
-    Ok(node)
-}
-
-/// The disk a member lives on, which is waited for unless somebody said not to.
-fn disk(config: &Config) -> Arc<dyn Disk> {
-    if !config.unsafe_no_fsync {
-        return Arc::new(RealDisk);
-    }
-    tracing::warn!(
-        "--unsafe-no-fsync: nothing waits for the disk. Writes that were acknowledged are lost if \
-         this machine loses power or crashes, and its data may not be readable afterwards"
-    );
-    Arc::new(Unsynced(Arc::new(RealDisk)))
+    Ok(assembly)
 }
 
 /// Begins a member in an empty directory: of a new cluster, or of one that runs.
 fn begin(
     config: &Config,
     layout: &Layout,
-    disk: &Arc<dyn Disk>,
+    means: &Means,
     joined: Option<&Joined>,
 ) -> Result<Recovered, BootError> {
+    let disk = &means.disk;
     let (identity, members) = match joined {
         Some(joined) => {
             let Joined { cluster_id, member_id, .. } = *joined;
@@ -234,7 +222,7 @@ fn begin(
         }
     };
     layout.begin(&**disk)?;
-    let (wal, hard_state, entries) = found_log(layout, disk, identity, &members)?;
+    let (wal, hard_state, entries) = found_log(layout, disk, means.log, identity, &members)?;
     let engine = place(config, layout, disk).create()?;
     engine.commit(&[Write::Put {
         table: Table::Meta,
@@ -293,7 +281,8 @@ impl Founding {
         }
         layout.begin(&*disk)?;
         let identity = wal::Identity { cluster_id, member_id };
-        let (_, hard_state, _) = found_log(&layout, &disk, identity, &members)?;
+        let (_, hard_state, _) =
+            found_log(&layout, &disk, wal::Options::default(), identity, &members)?;
         let engine = place(config, &layout, &disk).create()?;
         let applied = Applied { index: hard_state.commit, term: hard_state.term };
         Ok(Self { layout, disk, engine, member_id, members, cluster_id, applied, _lock: lock })
@@ -311,10 +300,11 @@ impl Founding {
 fn found_log(
     layout: &Layout,
     disk: &Arc<dyn Disk>,
+    options: wal::Options,
     identity: wal::Identity,
     founders: &Members,
 ) -> Result<(Wal, raft::HardState, Vec<raft::Entry>), Fault> {
-    let mut wal = Wal::create(disk.clone(), &layout.wal, identity, wal::Options::default())?;
+    let mut wal = Wal::create(disk.clone(), &layout.wal, identity, options)?;
     let context = |member: &Member| {
         let context = conf::Context {
             id: member.id,
@@ -360,8 +350,9 @@ fn founders(config: &Config) -> Result<(u64, Members), BootError> {
 }
 
 /// Takes up a directory where its member left it.
-fn recover(config: &Config, layout: &Layout, disk: &Arc<dyn Disk>) -> Result<Recovered, BootError> {
-    let (wal, recovered) = Wal::open(disk.clone(), &layout.wal, None, wal::Options::default())?;
+fn recover(config: &Config, layout: &Layout, means: &Means) -> Result<Recovered, BootError> {
+    let disk = &means.disk;
+    let (wal, recovered) = Wal::open(disk.clone(), &layout.wal, None, means.log)?;
     let engine = place(config, layout, disk).open(recovered.snapshot.index)?;
     let wal::Identity { cluster_id, member_id } = recovered.identity;
     Ok(Recovered {
@@ -419,6 +410,7 @@ fn force_alone(recovered: &mut Recovered) -> Result<(), Fault> {
 /// The raft core over what was recovered.
 pub(super) fn core(
     config: &Config,
+    seed: u64,
     recovered: &mut Recovered,
     machine: &Machine,
 ) -> Result<Core, Fault> {
@@ -445,7 +437,7 @@ pub(super) fn core(
         conf_state: records::conf_state(machine.conf_state().clone()),
         entries,
         boundary,
-        seed: rand::random(),
+        seed,
         election_tick: (config.election_timeout.as_millis() / heartbeat_ms) as usize,
         heartbeat_tick: 1,
         no_pre_vote: !config.pre_vote,

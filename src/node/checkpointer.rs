@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use tokio::sync::oneshot;
 
-use super::driver::Input;
+use super::driver::{Input, Next};
 use super::progress::Progress;
 use super::snapshots::Staged;
 use super::{applier, fatal, images};
@@ -32,18 +32,15 @@ const DEFRAG_STEP_BYTES: usize = 1024 * 1024;
 /// What a commit may make the engine's file grow by, in terms of the bytes of its rows.
 const COMMIT_GROWTH: u64 = 3;
 /// How often a full disk is looked at again.
-const SPACE_POLL: Duration = Duration::from_millis(200);
+pub(super) const SPACE_POLL: Duration = Duration::from_millis(200);
 
 /// What the checkpointer can be told.
 pub(super) enum Job {
     Commit(Box<Checkpoint>),
     /// Rewrite the engine's files; the reply comes when the fresh ones are in use.
     Defragment(oneshot::Sender<()>),
-    /// A received state takes the engine's place; the reply comes when that is durable.
-    Install {
-        staged: Staged,
-        reply: Sender<Arc<dyn Engine>>,
-    },
+    /// A received state takes the engine's place; the applier is told when that is durable.
+    Install(Staged),
     Stop,
 }
 
@@ -65,20 +62,57 @@ pub(super) struct Parts {
 pub(super) fn start(parts: Parts) -> thread::JoinHandle<()> {
     thread::Builder::new()
         .name("checkpointer".into())
-        .spawn(move || {
-            let checkpointer = Checkpointer { parts, copying: None, retired: Vec::new() };
-            if let Err(fault) = checkpointer.run() {
-                fatal(&fault);
-            }
-        })
+        .spawn(move || run(parts).unwrap_or_else(|fault| fatal(&fault)))
         .expect("the process may start threads")
 }
 
-struct Checkpointer {
+fn run(parts: Parts) -> Result<(), Fault> {
+    let jobs = parts.jobs.clone();
+    let mut checkpointer = Checkpointer::new(parts);
+    loop {
+        let job = match checkpointer.wants() {
+            Wants::Job => match jobs.recv() {
+                Ok(job) => Some(job),
+                Err(_) => return Ok(()),
+            },
+            Wants::JobIfAny => match jobs.try_recv() {
+                Err(TryRecvError::Disconnected) => return Ok(()),
+                tried => tried.ok(),
+            },
+            Wants::Pause => {
+                thread::sleep(SPACE_POLL);
+                None
+            }
+        };
+        if checkpointer.turn(job)?.is_stop() {
+            return Ok(());
+        }
+    }
+}
+
+/// What a turn of the checkpointer begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wants {
+    /// A job: there is nothing to do without.
+    Job,
+    /// A job if one waits; there is something to do without.
+    JobIfAny,
+    /// No job, and [some time](SPACE_POLL).
+    Pause,
+}
+
+pub(super) struct Checkpointer {
     parts: Parts,
     copying: Option<Copying>,
+    /// A checkpoint that there is no space for.
+    waiting: Option<Waiting>,
     /// Engines that were replaced but may still have readers.
     retired: Vec<(u64, Arc<dyn Engine>)>,
+}
+
+struct Waiting {
+    checkpoint: Checkpoint,
+    writes: Vec<Write>,
 }
 
 /// A defragmentation under way.
@@ -91,47 +125,71 @@ struct Copying {
 }
 
 impl Checkpointer {
-    fn run(mut self) -> Result<(), Fault> {
-        loop {
-            let job = if self.copying.is_some() {
-                match self.parts.jobs.try_recv() {
-                    Err(TryRecvError::Empty) => {
-                        self.copy_step()?;
-                        continue;
-                    }
-                    Err(TryRecvError::Disconnected) => return Ok(()),
-                    Ok(job) => job,
-                }
-            } else {
-                match self.parts.jobs.recv() {
-                    Ok(job) => job,
-                    Err(_) => return Ok(()),
-                }
-            };
-            match job {
-                Job::Commit(checkpoint) => self.commit(*checkpoint)?,
-                Job::Defragment(reply) => self.defragment(reply)?,
-                Job::Install { staged, reply } => self.install(staged, &reply)?,
-                Job::Stop => {
-                    self.parts.images.wait();
-                    return Ok(());
-                }
-            }
-            self.bury()?;
+    pub fn new(parts: Parts) -> Self {
+        Self { parts, copying: None, waiting: None, retired: Vec::new() }
+    }
+
+    /// What the next turn begins with.
+    pub fn wants(&self) -> Wants {
+        match (&self.waiting, &self.copying) {
+            (Some(_), _) => Wants::Pause,
+            (None, Some(_)) => Wants::JobIfAny,
+            (None, None) => Wants::Job,
         }
+    }
+
+    /// Takes a job, or goes on with what is under way.
+    pub fn turn(&mut self, job: Option<Job>) -> Result<Next, Fault> {
+        match job {
+            None if self.waiting.is_some() => self.commit_waiting()?,
+            None => {
+                self.copy_step()?;
+                return Ok(Next::GoOn);
+            }
+            Some(Job::Commit(checkpoint)) => self.commit(*checkpoint)?,
+            Some(Job::Defragment(reply)) => self.defragment(reply)?,
+            Some(Job::Install(staged)) => self.install(staged)?,
+            Some(Job::Stop) => {
+                self.parts.images.wait();
+                return Ok(Next::Stop);
+            }
+        }
+        self.bury()?;
+        Ok(Next::GoOn)
     }
 
     fn commit(&mut self, mut checkpoint: Checkpoint) -> Result<(), Fault> {
         let writes = checkpoint.writes();
-        if !self.await_space(&writes)? {
+        if self.has_space(&writes)? {
+            return self.write(checkpoint, &writes);
+        }
+        tracing::warn!("no space for the state: waiting until there is some");
+        self.waiting = Some(Waiting { checkpoint, writes });
+        Ok(())
+    }
+
+    /// Tries again what there was no space for.
+    ///
+    /// Meanwhile rows stay in memory and in the log, and writes that grow the state are refused.
+    fn commit_waiting(&mut self) -> Result<(), Fault> {
+        let Some(Waiting { checkpoint, writes }) = self.waiting.take() else { return Ok(()) };
+        if self.has_space(&writes)? {
+            return self.write(checkpoint, &writes);
+        }
+        if self.parts.progress.stopping.load(Ordering::Acquire) {
             // The node stops; the log has what the engine lacks.
             let _ = self.parts.applier.send(applier::Job::Checkpointed);
-            return Ok(());
+        } else {
+            self.waiting = Some(Waiting { checkpoint, writes });
         }
+        Ok(())
+    }
+
+    fn write(&mut self, mut checkpoint: Checkpoint, writes: &[Write]) -> Result<(), Fault> {
         let started = Instant::now();
-        self.parts.engine.commit(&writes)?;
+        self.parts.engine.commit(writes)?;
         if let Some(copying) = &self.copying {
-            let mirrored = copying.defrag.mirror(&writes);
+            let mirrored = copying.defrag.mirror(writes);
             copying.copy.commit(&mirrored)?;
         }
         self.parts.metrics.backend_commit_seconds.observe(started.elapsed().as_secs_f64());
@@ -145,27 +203,13 @@ impl Checkpointer {
         Ok(())
     }
 
-    /// Waits until the disk has room for a commit, so that the engine never meets a full one;
-    /// `false` if the node stops before.
-    ///
-    /// Meanwhile rows stay in memory and in the log, and writes that grow the state are refused.
-    fn await_space(&self, writes: &[Write]) -> Result<bool, Fault> {
+    /// Whether the disk has room for a commit, so that the engine never meets a full one.
+    fn has_space(&self, writes: &[Write]) -> Result<bool, Fault> {
         let bytes: u64 = writes.iter().map(Write::bytes).sum();
         let needed = bytes.saturating_mul(COMMIT_GROWTH).max(limits::DISK_RESERVE_BYTES);
-        let mut told = false;
-        while self.parts.place.free_bytes()? < needed {
-            self.parts.progress.state_disk_full.store(true, Ordering::Release);
-            if !told {
-                tracing::warn!(needed, "no space for the state: waiting until there is some");
-                told = true;
-            }
-            if self.parts.progress.stopping.load(Ordering::Acquire) {
-                return Ok(false);
-            }
-            thread::sleep(SPACE_POLL);
-        }
-        self.parts.progress.state_disk_full.store(false, Ordering::Release);
-        Ok(true)
+        let fits = self.parts.place.free_bytes()? >= needed;
+        self.parts.progress.state_disk_full.store(!fits, Ordering::Release);
+        Ok(fits)
     }
 
     fn defragment(&mut self, reply: oneshot::Sender<()>) -> Result<(), Fault> {
@@ -205,7 +249,7 @@ impl Checkpointer {
     }
 
     /// Takes a received state in the engine's place. The applier shows it to readers.
-    fn install(&mut self, staged: Staged, reply: &Sender<Arc<dyn Engine>>) -> Result<(), Fault> {
+    fn install(&mut self, staged: Staged) -> Result<(), Fault> {
         let waiting = self.copying.take().map(|copying| {
             // A copy of what is replaced is of no use; the new one has no holes yet.
             self.parts.metrics.defrag_inflight.set(0);
@@ -218,8 +262,8 @@ impl Checkpointer {
                 let _ = reply.send(());
             }
         }
-        // The applier waits for this; it is gone only when the node stops.
-        let _ = reply.send(staged.engine);
+        // The applier awaits this; it is gone only when the node stops.
+        let _ = self.parts.applier.send(applier::Job::Installed(staged.engine));
         Ok(())
     }
 

@@ -1,6 +1,18 @@
-//! Monotonic time in milliseconds since the node started; wall clocks may jump, this does not.
+//! Monotonic time: moments, and milliseconds since the node started; wall clocks may jump, this
+//! does not.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// The moment now. It is tokio's, so that a simulation can hold it still and move it on; what
+/// decides anything asks here, only what measures the machine asks the system.
+pub(super) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// How long ago a moment was.
+pub(super) fn since(moment: Instant) -> Duration {
+    now().saturating_duration_since(moment)
+}
 
 /// The node's clock.
 #[derive(Clone, Copy, Debug)]
@@ -10,7 +22,7 @@ pub struct Clock {
 
 impl Clock {
     pub(super) fn start() -> Self {
-        Self { start: Instant::now() }
+        Self { start: now() }
     }
 
     /// When the node started.
@@ -20,6 +32,6 @@ impl Clock {
 
     /// Milliseconds since the start.
     pub fn now_ms(&self) -> u64 {
-        self.start.elapsed().as_millis() as u64
+        since(self.start).as_millis() as u64
     }
 }

@@ -28,31 +28,29 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub fn new(pace: Pace) -> Self {
-        Self { pace, next_step: Some(Instant::now()), begun: false, waiters: Vec::new() }
+    pub fn new(pace: Pace, now: Instant) -> Self {
+        Self { pace, next_step: Some(now), begun: false, waiters: Vec::new() }
     }
 
     /// A compaction was accepted: its first step is due.
-    pub fn begin(&mut self) {
+    pub fn begin(&mut self, now: Instant) {
         self.begun = true;
-        self.next_step = Some(Instant::now());
+        self.next_step = Some(now);
     }
 
     /// Tells `reply` when every compaction accepted so far has removed its rows.
-    pub fn wait(&mut self, reply: oneshot::Sender<()>) {
+    pub fn wait(&mut self, reply: oneshot::Sender<()>, now: Instant) {
         self.waiters.push(reply);
-        self.next_step = Some(Instant::now());
+        self.next_step = Some(now);
     }
 
     /// When the next step is due, if one is.
-    pub fn due_in(&self) -> Option<Duration> {
-        let next = self.next_step?;
-        Some(next.saturating_duration_since(Instant::now()))
+    pub fn due(&self) -> Option<Instant> {
+        self.next_step
     }
 
     /// Takes a step if one is due; says whether it was the last of a compaction.
-    pub fn step(&mut self, machine: &mut Machine) -> bool {
-        let now = Instant::now();
+    pub fn step(&mut self, machine: &mut Machine, now: Instant) -> bool {
         if self.next_step.is_none_or(|next| next > now) {
             return false;
         }

@@ -11,12 +11,12 @@
 //!   as in etcd.
 //! - A comparison that found all alike is not repeated.
 
-use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 
-use super::Handle;
+use super::{Handle, clock};
 use crate::error::Error;
 use crate::mvcc::HashKv;
 use crate::pb::internal_raft_request::Command;
@@ -34,25 +34,17 @@ pub(super) struct Intervals {
     pub rows: Option<Duration>,
 }
 
-/// Starts the thread, if there is anything for it to do. It ends when `stop` closes.
-pub(super) fn start(
-    node: Handle,
-    intervals: Intervals,
-    stop: Receiver<()>,
-) -> Option<thread::JoinHandle<()>> {
-    let shortest = intervals.compactions.into_iter().chain(intervals.rows).min()?;
-    let watch = move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        let runtime = runtime.expect("the process may have another runtime");
-        let mut watch = Watch { node, intervals, agreed: 0, rows_compared: Instant::now() };
-        while let Err(RecvTimeoutError::Timeout) = stop.recv_timeout(shortest) {
-            if watch.node.leads() {
-                runtime.block_on(watch.round());
-            }
-        }
+/// Compares members until `stop` closes, if there is anything to compare.
+pub(super) async fn run(node: Handle, intervals: Intervals, mut stop: mpsc::Receiver<()>) {
+    let Some(shortest) = intervals.compactions.into_iter().chain(intervals.rows).min() else {
+        return;
     };
-    let thread = thread::Builder::new().name("corruption-watch".into()).spawn(watch);
-    Some(thread.expect("the process may start threads"))
+    let mut watch = Watch { node, intervals, agreed: 0, rows_compared: clock::now() };
+    while timeout(shortest, stop.recv()).await.is_err() {
+        if watch.node.leads() {
+            watch.round().await;
+        }
+    }
 }
 
 impl Handle {
@@ -95,8 +87,9 @@ impl Watch {
         if self.intervals.compactions.is_some() {
             self.compare_compactions().await;
         }
-        if self.intervals.rows.is_some_and(|interval| self.rows_compared.elapsed() >= interval) {
-            self.rows_compared = Instant::now();
+        if self.intervals.rows.is_some_and(|interval| clock::since(self.rows_compared) >= interval)
+        {
+            self.rows_compared = clock::now();
             self.compare_rows().await;
         }
     }

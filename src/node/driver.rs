@@ -8,9 +8,10 @@
 //! ```
 //!
 //! Each turn takes everything that waits in the inbox, offers all proposals to raft as one batch,
-//! sends what may leave, has the rest made durable, and hands on what that commits. The driver
-//! never waits for the state machine, nor for a peer. While its member is alone it waits for the
-//! disk, see [`Log`]; so a client's patience is measured where the client waits, not here.
+//! sends what may leave, has the rest made durable, and hands on what that commits. The thread
+//! waits between turns, and nothing else does: the driver itself is a value with a `turn`. It never
+//! waits for the state machine, nor for a peer. While its member is alone it waits for the disk,
+//! see [`Log`]; so a client's patience is measured where the client waits, not here.
 //!
 //! Invariants:
 //! - Channels out of here are unbounded, so that nobody but the disk can block the driver; what
@@ -25,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::applier::{self, Committed};
 use super::haste::Haste;
@@ -38,14 +39,14 @@ use super::reads::{Reader, Reads};
 use super::sendings::Sendings;
 use super::snapshots::{self, Staged};
 use super::transport::Transport;
-use super::{Clock, fatal};
+use super::{Clock, clock, fatal};
 use crate::error::{Error, Fault};
 use crate::lease::Deadlines;
 use crate::limits;
 use crate::machine::Applied;
 use crate::metrics::Metrics;
 use crate::raft::conf::Change;
-use crate::raft::{ConfState, Core, Entry, Message, MessageType, Refusal, Work};
+use crate::raft::{Core, Entry, Message, MessageType, Refusal, Work};
 use crate::storage::wal::Spare;
 
 mod offers;
@@ -72,7 +73,6 @@ pub(super) enum Input {
     ConfChange {
         index: u64,
         change: Change,
-        reply: Sender<ConfState>,
     },
     /// Everything up to here is in the engine, durably.
     Checkpointed(Applied),
@@ -123,7 +123,7 @@ pub(super) struct Parts {
     pub deadlines: Arc<Mutex<Deadlines>>,
     pub clock: Clock,
     /// Wakes whoever has duties when leadership comes or goes.
-    pub duties: Sender<()>,
+    pub duties: mpsc::UnboundedSender<()>,
     pub progress: Arc<Progress>,
     pub metrics: Arc<Metrics>,
 }
@@ -132,30 +132,29 @@ pub(super) struct Parts {
 pub(super) fn start(parts: Parts) -> thread::JoinHandle<()> {
     thread::Builder::new()
         .name("driver".into())
-        .spawn(move || {
-            let driver = Driver {
-                parts,
-                proposals: Proposals::default(),
-                reads: Reads::default(),
-                held_messages: Vec::new(),
-                held_questions: Vec::new(),
-                haste: Haste::default(),
-                sending: Sendings::default(),
-                refused: Vec::new(),
-                staged: None,
-                installing: None,
-                opening: None,
-                applied: 0,
-            };
-            if let Err(fault) = driver.run() {
-                fatal(&fault);
-            }
-        })
+        .spawn(move || run(parts).unwrap_or_else(|fault| fatal(&fault)))
         .expect("the process may start threads")
 }
 
-struct Driver {
+fn run(parts: Parts) -> Result<(), Fault> {
+    let inbox = parts.inbox.clone();
+    let mut driver = Driver::begin(parts, clock::now())?;
+    loop {
+        let first = match inbox.recv_deadline(driver.due()) {
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            waited => waited.ok(),
+        };
+        if driver.turn(first, clock::now())?.is_stop() {
+            return Ok(());
+        }
+    }
+}
+
+pub(super) struct Driver {
     parts: Parts,
+    /// The moment of this turn.
+    now: Instant,
+    next_tick: Instant,
     proposals: Proposals,
     reads: Reads,
     /// Proposals of peers that came while leadership moves, to be handed on.
@@ -177,56 +176,96 @@ struct Driver {
 }
 
 impl Driver {
-    fn run(mut self) -> Result<(), Fault> {
-        self.await_applied();
-        self.stand_alone();
-        self.settle_in();
-        self.turn()?;
-        let mut next_tick = Instant::now() + self.parts.tick;
-        let mut proposals = Vec::new();
-        loop {
-            let due = self.haste.due().map_or(next_tick, |due| due.min(next_tick));
-            match self.parts.inbox.recv_deadline(due) {
-                Ok(input) => {
-                    let mut bytes = 0;
-                    let mut next = Some(input);
-                    while let Some(input) = next {
-                        self.parts.queues.taken(&input);
-                        if let Input::Propose(proposal) = input {
-                            bytes += proposal.payload.len();
-                            proposals.push(proposal);
-                        } else if self.take(input)?.is_stop() {
-                            return Ok(());
-                        }
-                        let full = bytes >= limits::PROPOSAL_BATCH_BYTES_MAX
-                            || proposals.len() >= limits::PROPOSAL_BATCH_MAX;
-                        next = if full { None } else { self.parts.inbox.try_recv().ok() };
-                    }
-                    self.propose(std::mem::take(&mut proposals));
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Ok(()),
-            }
-            let now = Instant::now();
-            if now >= next_tick {
-                self.parts.core.tick();
-                self.offer_held();
-                self.send_states_again(now);
-                let leader = self.parts.progress.leader.load(Ordering::Acquire);
-                self.parts.missing.look(leader != 0, now);
-                next_tick = (next_tick + self.parts.tick).max(now);
-            }
-            if self.haste.is_due(now) {
-                // Refused if this member cannot win; then somebody else's haste or time decides.
-                let _ = self.parts.core.campaign();
-            }
-            self.ask();
-            self.turn()?;
+    /// A driver that has done what there is to do before the first input.
+    pub fn begin(parts: Parts, now: Instant) -> Result<Self, Fault> {
+        let mut driver = Self {
+            now,
+            next_tick: now + parts.tick,
+            parts,
+            proposals: Proposals::default(),
+            reads: Reads::default(),
+            held_messages: Vec::new(),
+            held_questions: Vec::new(),
+            haste: Haste::default(),
+            sending: Sendings::default(),
+            refused: Vec::new(),
+            staged: None,
+            installing: None,
+            opening: None,
+            applied: 0,
+        };
+        driver.await_applied();
+        driver.stand_alone();
+        driver.settle_in();
+        driver.follow_up()?;
+        Ok(driver)
+    }
+
+    #[cfg(debug_assertions)]
+    pub fn status(&self) -> crate::raft::Status {
+        self.parts.core.status()
+    }
+
+    #[cfg(debug_assertions)]
+    pub fn is_installing(&self) -> bool {
+        self.installing.is_some()
+    }
+
+    /// When the next turn is due, whether or not there is an input.
+    pub fn due(&self) -> Instant {
+        self.haste.due().map_or(self.next_tick, |due| due.min(self.next_tick))
+    }
+
+    /// Takes the first input and all that wait behind it, notes the time, and does what follows.
+    pub fn turn(&mut self, first: Option<Input>, now: Instant) -> Result<Next, Fault> {
+        self.now = now;
+        if let Some(first) = first
+            && self.take_all(first)?.is_stop()
+        {
+            return Ok(Next::Stop);
         }
+        if now >= self.next_tick {
+            self.tick();
+        }
+        if self.haste.is_due(now) {
+            // Refused if this member cannot win; then somebody else's haste or time decides.
+            let _ = self.parts.core.campaign();
+        }
+        self.ask();
+        self.follow_up()?;
+        Ok(Next::GoOn)
+    }
+
+    fn take_all(&mut self, first: Input) -> Result<Next, Fault> {
+        let (mut proposals, mut bytes) = (Vec::new(), 0);
+        let mut next = Some(first);
+        while let Some(input) = next {
+            self.parts.queues.taken(&input);
+            if let Input::Propose(proposal) = input {
+                bytes += proposal.payload.len();
+                proposals.push(proposal);
+            } else if self.take(input)?.is_stop() {
+                return Ok(Next::Stop);
+            }
+            let full = bytes >= limits::PROPOSAL_BATCH_BYTES_MAX
+                || proposals.len() >= limits::PROPOSAL_BATCH_MAX;
+            next = if full { None } else { self.parts.inbox.try_recv().ok() };
+        }
+        self.propose(proposals);
+        Ok(Next::GoOn)
+    }
+
+    fn tick(&mut self) {
+        self.parts.core.tick();
+        self.offer_held();
+        self.send_states_again();
+        let leader = self.parts.progress.leader.load(Ordering::Acquire);
+        self.parts.missing.look(leader != 0, self.now);
+        self.next_tick = (self.next_tick + self.parts.tick).max(self.now);
     }
 
     /// Does what follows from the inputs taken, until nothing is left to do.
-    fn turn(&mut self) -> Result<(), Fault> {
+    fn follow_up(&mut self) -> Result<(), Fault> {
         self.work()?;
         while self.catch_up()? {
             self.work()?;
@@ -281,14 +320,14 @@ impl Driver {
             Input::ProposeChange { change, reply } => self.propose_change(&change, reply),
             // Looked at in every turn.
             Input::Applied => {}
-            Input::ConfChange { index, change, reply } => {
+            Input::ConfChange { index, change } => {
                 let applied = self.parts.core.apply_conf_change(index, &change)?;
                 if applied.removed {
                     self.parts.progress.removed.store(true, Ordering::Release);
                 }
                 self.settle_in();
-                // The applier waits for this; it is gone only when the node stops.
-                let _ = reply.send(applied.conf_state);
+                // The applier awaits this; it is gone only when the node stops.
+                let _ = self.parts.applier.send(applier::Job::ConfState(applied.conf_state));
             }
             Input::Checkpointed(applied) => self.checkpointed(applied)?,
             Input::Persisted(number) => self.persisted(number),
@@ -412,12 +451,12 @@ impl Driver {
 
     /// Puts the readers' question, if they have one and it can be put.
     fn ask(&mut self) {
-        if !self.reads.wants_to_ask() {
+        if !self.reads.wants_to_ask(self.now) {
             return;
         }
         // Refused without a leader, or before its first commit: it is put again, and soon.
         if let Ok(id) = self.parts.core.read_index() {
-            self.reads.asked(id);
+            self.reads.asked(id, self.now);
         }
     }
 
@@ -481,15 +520,15 @@ impl Driver {
     }
 }
 
-/// Whether the driver's loop goes on.
+/// Whether the driver goes on.
 #[derive(PartialEq, Eq)]
-enum Next {
+pub(super) enum Next {
     GoOn,
     Stop,
 }
 
 impl Next {
-    fn is_stop(&self) -> bool {
+    pub fn is_stop(&self) -> bool {
         *self == Next::Stop
     }
 }

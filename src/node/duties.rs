@@ -5,13 +5,12 @@
 //! nothing here changes state.
 
 use std::collections::VecDeque;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 
-use super::Handle;
+use super::{Handle, clock};
 use crate::config::AutoCompaction;
 use crate::error::Error;
 use crate::pb::internal_raft_request::Command;
@@ -44,58 +43,49 @@ pub(super) struct Parts {
     pub name: String,
     pub client_urls: Vec<String>,
     /// Woken when leadership comes or goes; ends when it closes.
-    pub wake: Receiver<()>,
+    pub wake: mpsc::UnboundedReceiver<()>,
     /// Told when everybody may know where the member is.
     pub ready: watch::Sender<bool>,
 }
 
-/// Starts the thread. It ends when `wake` closes or the node stops.
-pub(super) fn start(parts: Parts) -> thread::JoinHandle<()> {
-    thread::Builder::new()
-        .name("duties".into())
-        .spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-            let runtime = runtime.expect("the process may have another runtime");
-            let compactor = Compactor::new(parts.compaction);
-            Duties { parts, compactor, runtime, is_published: false, term: 0 }.run();
-        })
-        .expect("the process may start threads")
+/// Does the duties until `wake` closes or the node stops.
+pub(super) async fn run(parts: Parts) {
+    let compactor = Compactor::new(parts.compaction);
+    let mut duties = Duties { parts, compactor, is_published: false, term: 0 };
+    let mut patience = STARTING;
+    loop {
+        if let Ok(None) = timeout(patience, duties.parts.wake.recv()).await {
+            return;
+        }
+        if duties.parts.node.is_stopping() {
+            return;
+        }
+        duties.tick().await;
+        patience = duties.patience();
+    }
 }
 
 struct Duties {
     parts: Parts,
     compactor: Compactor,
-    /// For waiting until an answer comes, but not for ever.
-    runtime: tokio::runtime::Runtime,
     is_published: bool,
     /// The term in which this member last took up leadership.
     term: u64,
 }
 
 impl Duties {
-    fn run(mut self) {
-        let mut patience = STARTING;
-        loop {
-            match self.parts.wake.recv_timeout(patience) {
-                Ok(()) | Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
-            if self.parts.node.is_stopping() {
-                return;
-            }
-            self.tick();
-            let leads = self.parts.node.leads();
-            let taken_up = self.parts.node.progress().term == self.term;
-            patience = if self.is_published && (taken_up || !leads) { TICK } else { STARTING };
-        }
+    fn patience(&self) -> Duration {
+        let leads = self.parts.node.leads();
+        let taken_up = self.parts.node.progress().term == self.term;
+        if self.is_published && (taken_up || !leads) { TICK } else { STARTING }
     }
 
-    fn tick(&mut self) {
+    async fn tick(&mut self) {
         let standing = self.parts.node.progress();
         // Whoever comes to lead knows which revision is how old.
-        let compaction = self.compactor.due(Instant::now(), self.parts.node.revision());
+        let compaction = self.compactor.due(clock::now(), self.parts.node.revision());
         if standing.leader != 0 && !self.is_published {
-            self.is_published = self.publish();
+            self.is_published = self.publish().await;
         }
         if standing.leader != self.parts.node.member_id() {
             if self.is_published {
@@ -104,7 +94,7 @@ impl Duties {
             return;
         }
         if standing.term != self.term {
-            if !self.take_up(standing.term) {
+            if !self.take_up(standing.term).await {
                 return;
             }
             self.term = standing.term;
@@ -112,20 +102,20 @@ impl Duties {
         if self.is_published {
             let _ = self.parts.ready.send(true);
         }
-        self.revoke_expired();
-        self.checkpoint_lifetimes();
+        self.revoke_expired().await;
+        self.checkpoint_lifetimes().await;
         if let Some(revision) = compaction {
-            self.compact(revision);
+            self.compact(revision).await;
         }
     }
 
     /// Proposes a command and waits for its answer.
-    fn propose(&self, command: Command) -> Result<(), Error> {
-        self.runtime.block_on(self.parts.node.propose(command)).map(|_| ())
+    async fn propose(&self, command: Command) -> Result<(), Error> {
+        self.parts.node.propose(command).await.map(|_| ())
     }
 
     /// Tells everybody this member's name and where its clients go.
-    fn publish(&self) -> bool {
+    async fn publish(&self) -> bool {
         let attributes = membershippb::Attributes {
             name: self.parts.name.clone(),
             client_urls: self.parts.client_urls.clone(),
@@ -134,7 +124,7 @@ impl Duties {
             member_id: self.parts.node.member_id(),
             member_attributes: Some(attributes),
         });
-        let published = self.propose(publish);
+        let published = self.propose(publish).await;
         if let Err(error) = &published {
             tracing::warn!(%error, "cannot publish this member yet");
         }
@@ -142,16 +132,16 @@ impl Duties {
     }
 
     /// What a new leader does once; whether all of it was done.
-    fn take_up(&self, term: u64) -> bool {
+    async fn take_up(&self, term: u64) -> bool {
         let node = &self.parts.node;
         // Every entry of earlier terms is applied after that, so the books are complete.
-        if let Err(error) = self.runtime.block_on(node.read_barrier()) {
+        if let Err(error) = node.read_barrier().await {
             tracing::warn!(%error, "cannot take up leadership yet");
             return false;
         }
         let (extension_ms, promoting) =
             (self.parts.lease_extension.as_millis() as u64, node.clone());
-        let promoted = node.ask(move |machine| {
+        let promoted = node.inspect(move |machine| {
             let now = promoting.clock().now_ms();
             let mut deadlines = promoting.deadlines().lock();
             // Whoever takes leadership away notes that first, and demotes under this lock.
@@ -160,28 +150,28 @@ impl Duties {
             }
             machine.cluster_version().is_some()
         });
-        match promoted {
+        match promoted.await {
             Ok(true) => true,
             Ok(false) => {
                 let ver = version::CLUSTER.to_owned();
                 let agree = membershippb::ClusterVersionSetRequest { ver };
-                self.propose(Command::ClusterVersionSet(agree)).is_ok()
+                self.propose(Command::ClusterVersionSet(agree)).await.is_ok()
             }
             Err(_) => false,
         }
     }
 
-    fn revoke_expired(&self) {
+    async fn revoke_expired(&self) {
         let now = self.parts.node.clock().now_ms();
         let expired = self.parts.node.deadlines().lock().expired(now, EXPIRED_PER_TICK_MAX);
         let revokes: Vec<_> = expired
             .into_iter()
             .map(|id| (id, self.parts.node.submit(Command::LeaseRevoke(LeaseRevokeRequest { id }))))
             .collect();
-        let give_up = Instant::now() + self.parts.node.limits().request_timeout;
+        let give_up = clock::now() + self.parts.node.limits().request_timeout;
         for (id, answer) in revokes {
-            let patience = give_up.saturating_duration_since(Instant::now());
-            match self.runtime.block_on(answer.wait(patience)) {
+            let patience = give_up.saturating_duration_since(clock::now());
+            match answer.wait(patience).await {
                 Ok(_) => self.parts.node.metrics().leases_expired.inc(),
                 // Somebody else revoked it.
                 Err(Error::LeaseNotFound) => {}
@@ -193,7 +183,7 @@ impl Duties {
         }
     }
 
-    fn checkpoint_lifetimes(&self) {
+    async fn checkpoint_lifetimes(&self) {
         let now = self.parts.node.clock().now_ms();
         let due = self.parts.node.deadlines().lock().checkpoints(now, CHECKPOINTS_PER_TICK_MAX);
         if due.is_empty() {
@@ -204,14 +194,14 @@ impl Duties {
             .map(|due| LeaseCheckpoint { id: due.id, remaining_ttl: due.remaining })
             .collect();
         let command = Command::LeaseCheckpoint(LeaseCheckpointRequest { checkpoints });
-        if let Err(error) = self.propose(command) {
+        if let Err(error) = self.propose(command).await {
             tracing::warn!(%error, "cannot checkpoint lease lifetimes");
         }
     }
 
-    fn compact(&self, revision: i64) {
+    async fn compact(&self, revision: i64) {
         let command = Command::Compaction(CompactionRequest { revision, physical: false });
-        match self.propose(command) {
+        match self.propose(command).await {
             Ok(()) => tracing::info!(revision, "completed auto compaction"),
             // A client was quicker.
             Err(Error::Compacted) => {}

@@ -12,13 +12,14 @@ use tokio::sync::{oneshot, watch};
 use super::applier::{self, Job};
 use super::checkpointer;
 use super::driver::Input;
+use super::errands::Errands;
 use super::ids::Ids;
 use super::membership::Membership;
 use super::progress::{Progress, Standing};
 use super::proposals::Proposal;
 use super::queues::{Queues, Untaken};
 use super::snapshots::{Receiving, Sending};
-use super::{Clock, fatal, watches};
+use super::{Clock, clock, fatal, watches};
 use crate::error::{Error, Failure};
 use crate::lease::Deadlines;
 use crate::limits;
@@ -80,6 +81,7 @@ pub(super) struct Shared {
     pub ids: Ids,
     pub streams: AtomicU64,
     pub clock: Clock,
+    pub errands: Errands,
     pub progress: Arc<Progress>,
     pub reader: Reader,
     pub membership: Membership,
@@ -240,7 +242,7 @@ impl Handle {
         let age = Duration::from_millis(clock.now_ms().saturating_sub(since_ms));
         let heard = |id: u64| {
             let since = self.shared.membership.peers().active_since(id);
-            id == self.member_id() || since.is_some_and(|since| since.elapsed() > age)
+            id == self.member_id() || since.is_some_and(|since| clock::since(since) > age)
         };
         let leader = progress.leader.load(Ordering::Acquire);
         let is_cut_off = if leader == self.member_id() {
@@ -383,19 +385,6 @@ impl Handle {
         answer.await.map_err(|_| Error::Stopped)
     }
 
-    /// As [`Handle::inspect`], on a thread that may block.
-    pub(super) fn ask<T: Send + 'static>(
-        &self,
-        question: impl FnOnce(&Machine) -> T + Send + 'static,
-    ) -> Result<T, Error> {
-        let (reply, answer) = oneshot::channel();
-        let question: applier::Question = Box::new(move |machine| {
-            let _ = reply.send(question(machine));
-        });
-        let _ = self.shared.applier.send(Job::Ask(question));
-        answer.blocking_recv().map_err(|_| Error::Stopped)
-    }
-
     /// A random lease id.
     pub fn lease_id(&self) -> i64 {
         self.shared.ids.lease()
@@ -441,8 +430,8 @@ impl Handle {
     pub async fn hash_kv(&self, revision: i64) -> Result<HashKv, Error> {
         let started = Instant::now();
         let reader = self.shared.reader.clone();
-        let hashing = tokio::task::spawn_blocking(move || reader.hash_kv(revision));
-        let hash = self.settle(hashing.await.map_err(|_| Error::Stopped)?);
+        let hashing = self.shared.errands.aside(move || reader.hash_kv(revision));
+        let hash = self.settle(hashing.await.ok_or(Error::Stopped)?);
         self.shared.metrics.mvcc_hash_rev_seconds.observe(started.elapsed().as_secs_f64());
         hash
     }
@@ -450,8 +439,8 @@ impl Handle {
     /// The hash of everything, tables and all.
     pub async fn hash(&self) -> Result<u32, Error> {
         let rows = self.engine_view().await?;
-        let hashing = tokio::task::spawn_blocking(move || crate::storage::state::hash(&*rows));
-        self.settle(hashing.await.map_err(|_| Error::Stopped)?.map_err(Failure::Fault))
+        let hashing = self.shared.errands.aside(move || crate::storage::state::hash(&*rows));
+        self.settle(hashing.await.ok_or(Error::Stopped)?.map_err(Failure::Fault))
     }
 
     /// Rewrites the engine's files without what they no longer need, while requests go on.

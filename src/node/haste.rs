@@ -17,12 +17,12 @@ pub(super) struct Haste {
 
 impl Haste {
     /// The leader `dead` is gone: plans this member's candidacy by its place among the voters.
-    pub fn hurry(&mut self, own: u64, dead: u64, voters: &[u64], tick: Duration) {
+    pub fn hurry(&mut self, now: Instant, own: u64, dead: u64, voters: &[u64], tick: Duration) {
         if !voters.contains(&own) {
             return;
         }
         let place = voters.iter().filter(|id| **id != dead && **id < own).count() as u32;
-        self.due = Some(Instant::now() + STEP.min(tick) * place);
+        self.due = Some(now + STEP.min(tick) * place);
     }
 
     /// There is a leader, or an election under way.

@@ -8,8 +8,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 
+use super::errands::{Errand, Errands};
 use crate::error::Fault;
 use crate::limits;
 use crate::mvcc::{Image, Reader};
@@ -87,31 +87,33 @@ fn is_worth(reader: &Reader) -> bool {
 /// Writes images, one at a time, on a thread that ends with each.
 pub(super) struct Writer {
     size_bytes: Arc<AtomicU64>,
-    writing: Option<thread::JoinHandle<()>>,
+    errands: Errands,
+    writing: Option<Errand>,
 }
 
 impl Writer {
-    pub fn new(size_bytes: Arc<AtomicU64>) -> Self {
-        Self { size_bytes, writing: None }
+    pub fn new(size_bytes: Arc<AtomicU64>, errands: Errands) -> Self {
+        Self { size_bytes, errands, writing: None }
     }
 
     /// Writes an image that the engine has come up to, after the one that is being written.
     pub fn write(&mut self, image: Image, place: &Place) {
         self.wait();
         let (place, size_bytes) = (place.clone(), self.size_bytes.clone());
-        let written = move || match write(&image, &place, size_bytes.load(Ordering::Relaxed)) {
-            Ok(bytes) => size_bytes.store(bytes, Ordering::Relaxed),
-            // The next start takes longer; nothing else comes of it.
-            Err(fault) => tracing::warn!(%fault, "cannot write an image of the index"),
+        let written = async move {
+            match write(&image, &place, size_bytes.load(Ordering::Relaxed)) {
+                Ok(bytes) => size_bytes.store(bytes, Ordering::Relaxed),
+                // The next start takes longer; nothing else comes of it.
+                Err(fault) => tracing::warn!(%fault, "cannot write an image of the index"),
+            }
         };
-        self.writing = thread::Builder::new().name("index-image".into()).spawn(written).ok();
+        self.writing = self.errands.send("index-image", written).ok();
     }
 
     /// Waits for the image that is being written, if there is one.
     pub fn wait(&mut self) {
         if let Some(writing) = self.writing.take() {
-            // A thread that panicked has left the image before.
-            let _ = writing.join();
+            writing.wait();
         }
     }
 }

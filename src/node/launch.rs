@@ -1,18 +1,19 @@
-//! Launching: the threads of a node, the channels between them, the handle to all of it.
+//! Launching: the parts of a node, the channels between them, the handle to all of it; and the
+//! threads they take their turns on.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::boot::{self, BootError, Connect, DirectoryLock, Joined, Recovered};
 use super::handle::{Handle, Limits, Shared};
 use super::ids::Ids;
 use super::log::Log;
 use super::log_writer::LogWriter;
+use super::means::Means;
 use super::membership::Membership;
 use super::missing::Missing;
 use super::progress::Progress;
@@ -32,40 +33,70 @@ use crate::raft::Core;
 use crate::storage::layout::Layout;
 use crate::storage::state::Place;
 
-/// Both ends of every channel between the threads.
-struct Wires {
-    driver: (Sender<driver::Input>, Receiver<driver::Input>),
-    applier: (Sender<applier::Job>, Receiver<applier::Job>),
-    checkpointer: (Sender<checkpointer::Job>, Receiver<checkpointer::Job>),
-    watches: (Sender<watches::Input>, Receiver<watches::Input>),
-    duties: (Sender<()>, Receiver<()>),
-    ready: (watch::Sender<bool>, watch::Receiver<bool>),
-    losses: (watch::Sender<u64>, watch::Receiver<u64>),
+/// The sending end of every channel between the parts.
+pub(super) struct Wires {
+    pub driver: Sender<driver::Input>,
+    pub applier: Sender<applier::Job>,
+    pub checkpointer: Sender<checkpointer::Job>,
+    pub watches: Sender<watches::Input>,
+    pub duties: mpsc::UnboundedSender<()>,
 }
 
-impl Wires {
-    fn new() -> Self {
-        Self {
-            driver: crossbeam_channel::unbounded(),
-            applier: crossbeam_channel::unbounded(),
-            checkpointer: crossbeam_channel::unbounded(),
-            watches: crossbeam_channel::unbounded(),
-            duties: crossbeam_channel::unbounded(),
-            ready: watch::channel(false),
-            losses: watch::channel(0),
-        }
-    }
+/// The receiving ends, each to be taken once.
+struct Ends {
+    driver: Receiver<driver::Input>,
+    applier: Receiver<applier::Job>,
+    checkpointer: Receiver<checkpointer::Job>,
+    watches: Receiver<watches::Input>,
+    duties: mpsc::UnboundedReceiver<()>,
 }
 
-/// Starts everything over what storage yielded.
-pub(super) fn launch(
+/// A node put together, not yet at work.
+pub(super) struct Assembly {
+    pub handle: Handle,
+    pub wires: Wires,
+    pub driver: driver::Parts,
+    pub applier: applier::Parts,
+    pub checkpointer: checkpointer::Parts,
+    pub watches: watches::Parts,
+    pub duties: duties::Parts,
+    pub intervals: corruption::Intervals,
+}
+
+/// Ends of channels that edges wait at.
+struct Edges {
+    losses: watch::Receiver<u64>,
+    ready: watch::Receiver<bool>,
+    joined: Option<Joined>,
+    receiving: Receiving,
+}
+
+fn wires() -> (Wires, Ends) {
+    let (driver, inputs) = crossbeam_channel::unbounded();
+    let (applier, entries) = crossbeam_channel::unbounded();
+    let (checkpointer, checkpoints) = crossbeam_channel::unbounded();
+    let (watches, changes) = crossbeam_channel::unbounded();
+    let (duties, wake) = mpsc::unbounded_channel();
+    let wires = Wires { driver, applier, checkpointer, watches, duties };
+    let ends = Ends {
+        driver: inputs,
+        applier: entries,
+        checkpointer: checkpoints,
+        watches: changes,
+        duties: wake,
+    };
+    (wires, ends)
+}
+
+/// Puts a node together over what storage yielded.
+pub(super) fn assemble(
     config: &Config,
     layout: &Layout,
+    means: &Means,
     place: Place,
     mut recovered: Recovered,
-    lock: DirectoryLock,
     (joined, connect): (Option<Joined>, Connect),
-) -> Result<Node, BootError> {
+) -> Result<Assembly, BootError> {
     let image = images::read(&place);
     let image_bytes = Arc::new(AtomicU64::new(0));
     let has_image = image.is_some();
@@ -76,64 +107,109 @@ pub(super) fn launch(
     };
     let machine = Machine::open(recovered.engine.clone(), settings, image)?;
     let images = images::Pace::new(has_image, &machine.reader(), image_bytes.clone());
-    let core = boot::core(config, &mut recovered, &machine)?;
-    let wires = Wires::new();
+    let core = boot::core(config, means.seed, &mut recovered, &machine)?;
+    let (wires, ends) = wires();
+    let (losing, losses) = watch::channel(0);
+    let (readying, ready) = watch::channel(false);
     let arriving = layout.member.join("arriving.db");
-    let receiving = Receiving::new(place.clone(), arriving, wires.driver.0.clone());
+    let errands = &means.errands;
+    let receiving = Receiving::new(place.clone(), arriving, wires.driver.clone(), errands.clone());
+    let edges = Edges { losses, ready, joined, receiving };
     let identity = (recovered.cluster_id, recovered.member_id);
-    let handle = handle(config, identity, &wires, &machine, joined, receiving);
+    let handle = handle(config, means, identity, &wires, &machine, edges);
     let peers = connect(&handle).map_err(BootError::Peers)?;
     handle.shared.membership.connect(peers.clone());
-    let checkpointer = checkpointer::start(checkpointer::Parts {
+    let shared = &handle.shared;
+    let checkpointer = checkpointer::Parts {
         engine: recovered.engine,
         generation: place.current()?,
         place,
-        reader: handle.shared.reader.clone(),
-        jobs: wires.checkpointer.1.clone(),
-        applier: wires.applier.0.clone(),
-        driver: wires.driver.0.clone(),
-        progress: handle.shared.progress.clone(),
-        metrics: handle.shared.metrics.clone(),
-        images: images::Writer::new(image_bytes),
-    });
+        reader: shared.reader.clone(),
+        jobs: ends.checkpointer,
+        applier: wires.applier.clone(),
+        driver: wires.driver.clone(),
+        progress: shared.progress.clone(),
+        metrics: shared.metrics.clone(),
+        images: images::Writer::new(image_bytes, errands.clone()),
+    };
     let mut log = LogWriter::new(
         recovered.wal,
-        wires.driver.0.clone(),
-        handle.shared.progress.clone(),
-        handle.shared.metrics.clone(),
+        wires.driver.clone(),
+        shared.progress.clone(),
+        shared.metrics.clone(),
+        errands.clone(),
     );
     log.order();
-    let log = Log::new(log, wires.driver.0.clone());
-    let mut threads = state_threads(&handle, &wires, config, (machine, images), (core, log, peers));
-    threads.push(checkpointer);
-    let (corruption, stopped) = crossbeam_channel::bounded(0);
-    let intervals = corruption::Intervals {
-        compactions: config.compact_hash_check_time,
-        rows: config.corrupt_check_time,
-    };
-    threads.extend(corruption::start(handle.clone(), intervals, stopped));
+    let log = Log::new(log, wires.driver.clone(), errands.clone());
+    let missing = Missing::new(config.election_timeout, losing);
+    Ok(Assembly {
+        driver: driver(&handle, &wires, config, (core, log, peers, missing), ends.driver),
+        applier: applier(&handle, &wires, config, (machine, images), ends.applier),
+        checkpointer,
+        watches: watches::Parts {
+            reader: shared.reader.clone(),
+            inbox: ends.watches,
+            outbox: wires.watches.clone(),
+            limits: shared.limits.watch.clone(),
+            clock: shared.clock,
+            metrics: shared.metrics.clone(),
+        },
+        duties: duties::Parts {
+            node: handle.clone(),
+            compaction: config.auto_compaction,
+            lease_extension: config.election_timeout,
+            name: config.name.clone(),
+            client_urls: config.advertise_client_urls.clone(),
+            wake: ends.duties,
+            ready: readying,
+        },
+        intervals: corruption::Intervals {
+            compactions: config.compact_hash_check_time,
+            rows: config.corrupt_check_time,
+        },
+        wires,
+        handle,
+    })
+}
+
+/// Starts the threads.
+pub(super) fn launch(assembly: Assembly, lock: DirectoryLock) -> Node {
+    let Assembly { handle, wires, intervals, .. } = assembly;
+    let errands = &handle.shared.errands;
+    // First, so that the hub starts from a state that nothing has been applied to yet.
+    let mut threads = watches::start(assembly.watches);
+    threads.push(applier::start(assembly.applier));
+    threads.push(driver::start(assembly.driver));
+    threads.push(checkpointer::start(assembly.checkpointer));
+    let (corruption, stopped) = mpsc::channel(1);
+    let on_duty = errands.send("duties", duties::run(assembly.duties));
+    let watch = corruption::run(handle.clone(), intervals, stopped);
+    let watching = errands.send("corruption-watch", watch);
+    let errands =
+        [on_duty, watching].map(|begun| begun.expect("the process may start threads")).into();
     let stop = Stop {
-        duties: wires.duties.0,
+        duties: wires.duties,
         corruption,
-        applier: wires.applier.0,
-        checkpointer: wires.checkpointer.0,
-        driver: wires.driver.0,
-        watches: wires.watches.0,
+        applier: wires.applier,
+        checkpointer: wires.checkpointer,
+        driver: wires.driver,
+        watches: wires.watches,
         threads,
+        errands,
         lock,
     };
-    Ok(Node { handle, stop })
+    Node { handle, stop }
 }
 
 fn handle(
     config: &Config,
+    means: &Means,
     (cluster_id, member_id): (u64, u64),
     wires: &Wires,
     machine: &Machine,
-    joined: Option<Joined>,
-    receiving: Receiving,
+    edges: Edges,
 ) -> Handle {
-    let known = match joined {
+    let known = match edges.joined {
         // Until the leader has told more.
         Some(joined) if machine.applied().index == 0 => Arc::new(joined.members),
         Some(_) | None => machine.members().clone(),
@@ -142,58 +218,51 @@ fn handle(
         cluster_id,
         member_id,
         limits: request_limits(config),
-        ids: Ids::new(member_id),
+        ids: Ids::new(member_id, means.wall_ms, means.seed),
         streams: AtomicU64::new(1),
         clock: Clock::start(),
+        errands: means.errands.clone(),
         progress: Arc::new(Progress::at(machine.applied().index)),
         reader: machine.reader(),
         membership: Membership::new(member_id, known, machine.cluster_version()),
-        receiving,
+        receiving: edges.receiving,
         sending: Sending {
             reader: machine.reader(),
-            applier: wires.applier.0.clone(),
-            driver: wires.driver.0.clone(),
+            applier: wires.applier.clone(),
+            driver: wires.driver.clone(),
+            errands: means.errands.clone(),
         },
         peer_urls: config.initial_advertise_peer_urls.clone(),
         deadlines: Arc::new(Mutex::new(Deadlines::default())),
         metrics: Arc::new(Metrics::new(config.metrics_extensive)),
-        driver: wires.driver.0.clone(),
+        driver: wires.driver.clone(),
         queues: Queues::default(),
-        applier: wires.applier.0.clone(),
-        checkpointer: wires.checkpointer.0.clone(),
-        watches: wires.watches.0.clone(),
-        losses: wires.losses.1.clone(),
-        ready: wires.ready.1.clone(),
+        applier: wires.applier.clone(),
+        checkpointer: wires.checkpointer.clone(),
+        watches: wires.watches.clone(),
+        losses: edges.losses,
+        ready: edges.ready,
     };
     Handle { shared: Arc::new(shared) }
 }
 
-/// The threads that own state, and the one that watches the clock.
-fn state_threads(
+/// What owns the state machine.
+fn applier(
     handle: &Handle,
     wires: &Wires,
     config: &Config,
     (machine, images): (Machine, images::Pace),
-    (core, log, peers): (Core, Log, Arc<dyn Transport>),
-) -> Vec<JoinHandle<()>> {
+    jobs: Receiver<applier::Job>,
+) -> applier::Parts {
     let shared = &handle.shared;
-    // First, so that the hub starts from a state that nothing has been applied to yet.
-    let mut threads = watches::start(watches::Parts {
-        reader: shared.reader.clone(),
-        inbox: wires.watches.1.clone(),
-        outbox: wires.watches.0.clone(),
-        limits: shared.limits.watch.clone(),
-        clock: shared.clock,
-        metrics: shared.metrics.clone(),
-    });
-    let applier = applier::start(applier::Parts {
+    applier::Parts {
         machine,
         reader: shared.reader.clone(),
         membership: shared.membership.clone(),
-        jobs: wires.applier.1.clone(),
-        driver: wires.driver.0.clone(),
-        checkpointer: wires.checkpointer.0.clone(),
-        watches: wires.watches.0.clone(),
+        jobs,
+        driver: wires.driver.clone(),
+        checkpointer: wires.checkpointer.clone(),
+        watches: wires.watches.clone(),
         deadlines: shared.deadlines.clone(),
         progress: shared.progress.clone(),
         metrics: shared.metrics.clone(),
@@ -204,47 +273,37 @@ fn state_threads(
             pause: config.compaction_sleep_interval,
         },
         images,
-    });
-    let driver = driver(handle, wires, config, (core, log, peers));
-    let duties = duties::start(duties::Parts {
-        node: handle.clone(),
-        compaction: config.auto_compaction,
-        lease_extension: config.election_timeout,
-        name: config.name.clone(),
-        client_urls: config.advertise_client_urls.clone(),
-        wake: wires.duties.1.clone(),
-        ready: wires.ready.0.clone(),
-    });
-    threads.extend([applier, driver, duties]);
-    threads
+        errands: shared.errands.clone(),
+    }
 }
 
-/// The thread that owns the raft core.
+/// What owns the raft core.
 fn driver(
     handle: &Handle,
     wires: &Wires,
     config: &Config,
-    (core, log, peers): (Core, Log, Arc<dyn Transport>),
-) -> JoinHandle<()> {
+    (core, log, peers, missing): (Core, Log, Arc<dyn Transport>, Missing),
+    inbox: Receiver<driver::Input>,
+) -> driver::Parts {
     let shared = &handle.shared;
-    driver::start(driver::Parts {
+    driver::Parts {
         core,
         member_id: shared.member_id,
         tick: config.heartbeat_interval,
-        missing: Missing::new(config.election_timeout, wires.losses.0.clone()),
+        missing,
         catchup_entries: config.snapshot_catchup_entries,
-        inbox: wires.driver.1.clone(),
+        inbox,
         queues: shared.queues.clone(),
         log,
         peers,
         snapshots: shared.sending.clone(),
         deadlines: shared.deadlines.clone(),
-        duties: wires.duties.0.clone(),
+        duties: wires.duties.clone(),
         clock: shared.clock,
-        applier: wires.applier.0.clone(),
+        applier: wires.applier.clone(),
         progress: shared.progress.clone(),
         metrics: shared.metrics.clone(),
-    })
+    }
 }
 
 fn request_limits(config: &Config) -> Limits {

@@ -7,11 +7,11 @@
 
 use std::future::Future;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::Handle;
+use super::{Handle, clock};
 use crate::error::Error;
 use crate::lease::Renewal;
 use crate::pb::LeaseTimeToLiveResponse;
@@ -32,8 +32,8 @@ impl Handle {
 
     /// Renews a lease whose deadline is kept here.
     pub async fn renew_here(&self, id: i64) -> Result<i64, Error> {
-        let give_up = Instant::now() + self.limits().request_timeout;
-        while Instant::now() < give_up {
+        let give_up = clock::now() + self.limits().request_timeout;
+        while clock::now() < give_up {
             let now = self.clock().now_ms();
             let renewal = self.deadlines().lock().renewed(id, now);
             match renewal {
@@ -118,7 +118,7 @@ impl Handle {
         here: impl Fn(Self) -> Here,
         there: impl Fn(&dyn super::Transport, u64) -> super::BoxFuture<'static, Result<T, Error>>,
     ) -> Result<T, Error> {
-        let give_up = Instant::now() + self.limits().request_timeout;
+        let give_up = clock::now() + self.limits().request_timeout;
         loop {
             let leader = self.shared.progress.leader.load(Ordering::Acquire);
             let answer = if leader == self.member_id() {
@@ -130,7 +130,7 @@ impl Handle {
             };
             match answer {
                 Err(Error::NoLeader | Error::NotLeader | Error::NotPrimaryLessor)
-                    if Instant::now() < give_up => {}
+                    if clock::now() < give_up => {}
                 Err(Error::NotLeader | Error::NotPrimaryLessor) => return Err(Error::NoLeader),
                 answer => return answer,
             }

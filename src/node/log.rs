@@ -8,12 +8,10 @@
 //! - It comes back only when nothing is under way, so that the driver never waits for a thread that
 //!   waits for the driver.
 
-use std::thread::{self, JoinHandle};
-
 use crossbeam_channel::{Receiver, Sender};
 
 use super::driver::Input;
-use super::fatal;
+use super::errands::{Errands, Lent};
 use super::log_writer::LogWriter;
 use crate::error::Fault;
 use crate::machine::Applied;
@@ -31,6 +29,7 @@ enum Job {
 pub(super) struct Log {
     place: Place,
     driver: Sender<Input>,
+    errands: Errands,
     /// The newest write that was handed over and is not known to be durable.
     unsynced: Option<u64>,
 }
@@ -39,25 +38,24 @@ enum Place {
     Here(Box<LogWriter>),
     Thread {
         jobs: Sender<Job>,
-        thread: JoinHandle<LogWriter>,
+        lent: Lent,
     },
     /// Between the two; never seen from outside.
     Moving,
 }
 
 impl Log {
-    pub fn new(writer: LogWriter, driver: Sender<Input>) -> Self {
-        Self { place: Place::Here(Box::new(writer)), driver, unsynced: None }
+    pub fn new(writer: LogWriter, driver: Sender<Input>, errands: Errands) -> Self {
+        Self { place: Place::Here(Box::new(writer)), driver, errands, unsynced: None }
     }
 
     /// Moves the log to where it belongs now, if it can be moved.
     pub fn move_to(&mut self, thread: bool) {
         self.place = match std::mem::replace(&mut self.place, Place::Moving) {
             Place::Here(writer) if thread && self.unsynced.is_none() => self.lend(*writer),
-            Place::Thread { jobs, thread: writer } if !thread && self.unsynced.is_none() => {
+            Place::Thread { jobs, lent } if !thread && self.unsynced.is_none() => {
                 drop(jobs);
-                let writer = writer.join().expect("the log thread ends the process if it fails");
-                Place::Here(Box::new(writer))
+                Place::Here(Box::new(lent.take_back()))
             }
             same => same,
         };
@@ -65,12 +63,8 @@ impl Log {
 
     fn lend(&self, writer: LogWriter) -> Place {
         let (jobs, queue) = crossbeam_channel::unbounded();
-        let driver = self.driver.clone();
-        let thread = thread::Builder::new()
-            .name("log".into())
-            .spawn(move || run(writer, &queue, &driver).unwrap_or_else(|fault| fatal(&fault)))
-            .expect("the process may start threads");
-        Place::Thread { jobs, thread }
+        let keeper = Keeper { writer, jobs: queue, driver: self.driver.clone() };
+        Place::Thread { jobs, lent: self.errands.lend(keeper) }
     }
 
     /// Appends a write of raft.
@@ -137,23 +131,46 @@ fn take(writer: &mut LogWriter, job: Job) -> Result<(), Fault> {
     }
 }
 
-/// Takes everything that waits, syncs once for all of it, and says so; returns the writer when
-/// nobody can ask for more.
-fn run(
-    mut writer: LogWriter,
-    jobs: &Receiver<Job>,
-    driver: &Sender<Input>,
-) -> Result<LogWriter, Fault> {
-    while let Ok(job) = jobs.recv() {
-        take(&mut writer, job)?;
-        while let Ok(job) = jobs.try_recv() {
-            take(&mut writer, job)?;
+/// The log on a thread of its own: the writer, with what it is asked to do.
+pub(super) struct Keeper {
+    writer: LogWriter,
+    jobs: Receiver<Job>,
+    driver: Sender<Input>,
+}
+
+impl Keeper {
+    /// Takes turns until nobody can ask for more, and returns the writer.
+    pub fn run(mut self) -> Result<LogWriter, Fault> {
+        while let Ok(first) = self.jobs.recv() {
+            self.turn(first)?;
         }
-        if let Some(number) = writer.sync()? {
-            // The driver is gone only when the node stops.
-            let _ = driver.send(Input::Persisted(number));
-        }
-        writer.tidy()?;
+        Ok(self.writer)
     }
-    Ok(writer)
+
+    /// Takes everything that waits, syncs once for all of it, and says so.
+    fn turn(&mut self, first: Job) -> Result<(), Fault> {
+        take(&mut self.writer, first)?;
+        while let Ok(job) = self.jobs.try_recv() {
+            take(&mut self.writer, job)?;
+        }
+        if let Some(number) = self.writer.sync()? {
+            // The driver is gone only when the node stops.
+            let _ = self.driver.send(Input::Persisted(number));
+        }
+        self.writer.tidy()
+    }
+
+    /// Takes a turn if there is anything to do.
+    #[cfg(debug_assertions)]
+    pub fn turn_if_asked(&mut self) -> Result<(), Fault> {
+        match self.jobs.try_recv() {
+            Ok(first) => self.turn(first),
+            Err(_) => Ok(()),
+        }
+    }
+
+    #[cfg(debug_assertions)]
+    pub fn is_asked(&self) -> bool {
+        !self.jobs.is_empty()
+    }
 }

@@ -12,12 +12,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread;
 use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
 use super::driver::Input;
+use super::errands::Errands;
 use super::progress::Progress;
 use crate::error::Fault;
 use crate::machine::Applied;
@@ -32,6 +32,7 @@ pub(super) struct LogWriter {
     driver: Sender<Input>,
     progress: Arc<Progress>,
     metrics: Arc<Metrics>,
+    errands: Errands,
     /// The newest of raft's writes that was appended and not synced.
     unsynced: Option<u64>,
     /// Segments up to this index may go once the mark that says so is durable.
@@ -48,12 +49,14 @@ impl LogWriter {
         driver: Sender<Input>,
         progress: Arc<Progress>,
         metrics: Arc<Metrics>,
+        errands: Errands,
     ) -> Self {
         Self {
             wal,
             driver,
             progress,
             metrics,
+            errands,
             unsynced: None,
             release: None,
             marked: false,
@@ -108,7 +111,7 @@ impl LogWriter {
         }
         let Some(order) = self.wal.order() else { return };
         let driver = self.driver.clone();
-        let reserving = thread::Builder::new().name("log-reserve".into()).spawn(move || {
+        let reserving = self.errands.send("log-reserve", async move {
             let _ = driver.send(Input::Stock(order.fulfil()));
         });
         self.ordered = reserving.is_ok();

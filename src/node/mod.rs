@@ -14,6 +14,10 @@
 //! | duties | nothing | time, a change of leadership |
 //! | corruption-watch | nothing | time |
 //!
+//! What a thread owns is a value that takes turns and never waits; waiting is all a thread adds. So
+//! whoever brings time, a disk and a network can let the same values take their turns, as the
+//! simulation of `tests/sim` does.
+//!
 //! Everybody else holds a [`Handle`].
 
 mod applier;
@@ -24,6 +28,7 @@ mod compaction;
 mod corruption;
 mod driver;
 mod duties;
+mod errands;
 mod handle;
 mod haste;
 mod ids;
@@ -32,6 +37,7 @@ mod launch;
 mod leases;
 mod log;
 mod log_writer;
+mod means;
 mod membership;
 mod missing;
 mod peers;
@@ -43,6 +49,8 @@ mod rebuild;
 mod reconfigure;
 mod records;
 mod sendings;
+#[cfg(debug_assertions)]
+pub mod sim;
 mod snapshots;
 mod transport;
 mod watches;
@@ -51,6 +59,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 
 use crossbeam_channel::Sender;
+use tokio::sync::mpsc;
 
 use crate::config::Config;
 use crate::error::Fault;
@@ -71,13 +80,14 @@ pub struct Node {
 
 /// Everything it takes to stop the threads, in order.
 struct Stop {
-    duties: Sender<()>,
-    corruption: Sender<()>,
+    duties: mpsc::UnboundedSender<()>,
+    corruption: mpsc::Sender<()>,
     applier: Sender<applier::Job>,
     checkpointer: Sender<checkpointer::Job>,
     driver: Sender<driver::Input>,
     watches: Sender<watches::Input>,
     threads: Vec<thread::JoinHandle<()>>,
+    errands: Vec<errands::Errand>,
     /// Held until the last byte is written: no second process on the same directory.
     lock: boot::DirectoryLock,
 }
@@ -102,8 +112,8 @@ impl Node {
 
     /// Stops the threads after a last checkpoint, and lets the directory go.
     pub fn stop(self) {
-        let Stop { duties, corruption, applier, checkpointer, driver, watches, threads, lock } =
-            self.stop;
+        let Stop { duties, corruption, applier, checkpointer, driver, watches, .. } = self.stop;
+        let Stop { threads, errands, lock, .. } = self.stop;
         self.handle.shared.progress.stopping.store(true, Ordering::Release);
         drop((duties, corruption));
         // The applier's last checkpoint needs the checkpointer and tells the driver.
@@ -122,6 +132,7 @@ impl Node {
         for thread in rest {
             let _ = thread.join();
         }
+        errands.into_iter().for_each(errands::Errand::wait);
         drop(lock);
     }
 }
@@ -139,6 +150,8 @@ pub fn lock(data_dir: &std::path::Path) -> Result<impl Sized + use<>, BootError>
 
 /// Ends the process over a fault. What is durable stays durable; going on could break a promise.
 fn fatal(fault: &Fault) -> ! {
+    #[cfg(debug_assertions)]
+    sim::die(fault);
     tracing::error!(%fault, "the member cannot go on and stops");
     rebuild::note(fault);
     std::process::abort();

@@ -42,8 +42,8 @@ impl Reads {
     }
 
     /// Whether a question should be put now.
-    pub fn wants_to_ask(&mut self) -> bool {
-        let is_late = |asked: &Asked| asked.since.elapsed() >= RETRY;
+    pub fn wants_to_ask(&mut self, now: Instant) -> bool {
+        let is_late = |asked: &Asked| now.saturating_duration_since(asked.since) >= RETRY;
         if self.asked.as_ref().is_some_and(is_late) {
             self.lose_asked();
         }
@@ -54,9 +54,9 @@ impl Reads {
     }
 
     /// Notes that the question was put for everybody who has come.
-    pub fn asked(&mut self, id: ReadId) {
+    pub fn asked(&mut self, id: ReadId, now: Instant) {
         let readers = std::mem::take(&mut self.next);
-        self.asked = Some(Asked { id, since: Instant::now(), readers });
+        self.asked = Some(Asked { id, since: now, readers });
     }
 
     /// Notes an answer; one to a question that was put again is of no use.

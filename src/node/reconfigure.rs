@@ -9,9 +9,9 @@
 //! is looked at here may have changed when the log comes to the change; then every member judges it
 //! by its book alone.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::Handle;
+use super::{Handle, clock};
 use crate::error::Error;
 use crate::members::{Change, Contact, Member};
 
@@ -59,7 +59,7 @@ impl Handle {
 
     /// Has the leader promote a learner, whoever that is.
     async fn promote(&self, id: u64) -> Result<Vec<Member>, Error> {
-        let give_up = Instant::now() + self.limits().request_timeout;
+        let give_up = clock::now() + self.limits().request_timeout;
         loop {
             let promoted = match self.progress().leader {
                 0 => Err(Error::NoLeader),
@@ -70,7 +70,7 @@ impl Handle {
                 Err(Error::NoLeader | Error::NotLeader | Error::LeaderChanged) => {}
                 answer => return answer,
             }
-            if Instant::now() > give_up {
+            if clock::now() > give_up {
                 return Err(Error::NoLeader);
             }
             tokio::time::sleep(PAUSE).await;
@@ -116,7 +116,7 @@ impl Handle {
             return Ok(());
         }
         let checked = self.members().check_quorum(change, self.member_id(), |id| {
-            match self.active_since(id).map(|since| since.elapsed()) {
+            match self.active_since(id).map(clock::since) {
                 None => Contact::Lost,
                 Some(time) if time <= STEADY => Contact::Recent,
                 Some(_) => Contact::Steady,

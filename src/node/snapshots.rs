@@ -18,15 +18,15 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::Instant;
 
 use bytes::Bytes;
 use crossbeam_channel::Sender;
 use tokio::sync::{mpsc, oneshot};
 
 use super::applier::Job;
+use super::clock;
 use super::driver::Input;
+use super::errands::Errands;
 use super::fatal;
 use super::transport::{Outgoing, Transport};
 use crate::bolt;
@@ -70,20 +70,20 @@ pub(super) struct Sending {
     pub reader: Reader,
     pub applier: Sender<Job>,
     pub driver: Sender<Input>,
+    pub errands: Errands,
 }
 
 impl Sending {
     /// Sends our newest state to the member that `message` names, on a thread of its own.
     pub fn begin(&self, message: Message, peers: Arc<dyn Transport>) {
         let (to, sending) = (message.to, self.clone());
-        let begun =
-            thread::Builder::new().name("snapshot-send".into()).spawn(move || {
-                match sending.run(message, &*peers) {
-                    Ok(true) => {}
-                    Ok(false) => sending.failed(to),
-                    Err(fault) => fatal(&fault),
-                }
-            });
+        let begun = self.errands.send("snapshot-send", async move {
+            match sending.run(message, &*peers).await {
+                Ok(true) => {}
+                Ok(false) => sending.failed(to),
+                Err(fault) => fatal(&fault),
+            }
+        });
         if let Err(error) = begun {
             tracing::warn!(%error, "cannot send a snapshot");
             self.failed(to);
@@ -98,39 +98,37 @@ impl Sending {
     pub fn hand_out(&self) -> Result<Outgoing, Error> {
         let (sender, receiver) = std::sync::mpsc::channel();
         let sending = self.clone();
-        let run = move || {
-            let handed = sending.pieces(&sender);
-            if let Err(fault) = handed {
+        let begun = self.errands.send("snapshot-send", async move {
+            if let Err(fault) = sending.pieces(&sender).await {
                 fatal(&fault);
             }
-        };
-        let begun = thread::Builder::new().name("snapshot-send".into()).spawn(run);
+        });
         begun.map_err(|_| Error::RequestTooManyRequests)?;
         receiver.recv().map_err(|_| Error::Stopped)
     }
 
-    fn pieces(&self, taker: &std::sync::mpsc::Sender<Outgoing>) -> Result<(), Fault> {
-        let Some(view) = self.flushed()? else { return Ok(()) };
+    async fn pieces(&self, taker: &std::sync::mpsc::Sender<Outgoing>) -> Result<(), Fault> {
+        let Some(view) = self.flushed().await? else { return Ok(()) };
         let writer = bolt::Writer::plan(view)?;
         let (pieces, chunks) = mpsc::channel(PIECES_WAITING_MAX);
         let _ = taker.send(Outgoing { bytes: writer.size_bytes(), chunks });
-        write_all(writer, &pieces).map(|_| ())
+        write_all(writer, &pieces).await.map(|_| ())
     }
 
     /// The engine with everything applied by now; `None` if the node stops.
-    fn flushed(&self) -> Result<Option<Box<dyn View>>, Fault> {
+    async fn flushed(&self) -> Result<Option<Box<dyn View>>, Fault> {
         let (reply, flushed) = oneshot::channel();
         let _ = self.applier.send(Job::Flush(reply));
-        if flushed.blocking_recv().is_err() {
+        if flushed.await.is_err() {
             return Ok(None);
         }
         self.reader.engine().view().map(Some)
     }
 
     /// Whether the peer's edge took the state, and will tell how it ended.
-    fn run(&self, mut message: Message, peers: &dyn Transport) -> Result<bool, Fault> {
-        let Some(view) = self.flushed()? else { return Ok(false) };
-        let started = Instant::now();
+    async fn run(&self, mut message: Message, peers: &dyn Transport) -> Result<bool, Fault> {
+        let Some(view) = self.flushed().await? else { return Ok(false) };
+        let started = clock::now();
         let metadata = metadata(&*view)?;
         let (index, to) = (metadata.index, format!("{:x}", message.to));
         message.snapshot = Some(Snapshot { data: Bytes::new(), metadata: Some(metadata) });
@@ -138,8 +136,8 @@ impl Sending {
         let bytes = writer.size_bytes();
         let (pieces, chunks) = mpsc::channel(PIECES_WAITING_MAX);
         peers.send_snapshot(message, Outgoing { bytes, chunks });
-        if write_all(writer, &pieces)? {
-            tracing::info!(to, index, bytes, took = ?started.elapsed(), "sent a snapshot");
+        if write_all(writer, &pieces).await? {
+            tracing::info!(to, index, bytes, took = ?clock::since(started), "sent a snapshot");
         }
         Ok(true)
     }
@@ -147,12 +145,12 @@ impl Sending {
 
 /// Writes a whole file piece by piece; whether it was taken to its end. A taker that goes away
 /// tells itself.
-fn write_all(
+async fn write_all(
     mut writer: bolt::Writer<Box<dyn View>>,
     pieces: &mpsc::Sender<io::Result<Bytes>>,
 ) -> Result<bool, Fault> {
     while let Some(piece) = writer.next_chunk()? {
-        if pieces.blocking_send(Ok(piece)).is_err() {
+        if pieces.send(Ok(piece)).await.is_err() {
             return Ok(false);
         }
     }
@@ -183,6 +181,7 @@ pub(super) struct Receiving {
     /// Where the pieces are gathered.
     pub file: PathBuf,
     pub driver: Sender<Input>,
+    errands: Errands,
     busy: Arc<AtomicBool>,
 }
 
@@ -206,8 +205,8 @@ pub(super) enum Unreceived {
 }
 
 impl Receiving {
-    pub fn new(place: Place, file: PathBuf, driver: Sender<Input>) -> Self {
-        Self { place, file, driver, busy: Arc::default() }
+    pub fn new(place: Place, file: PathBuf, driver: Sender<Input>, errands: Errands) -> Self {
+        Self { place, file, driver, errands, busy: Arc::default() }
     }
 
     /// Receives a state on a thread of its own, and offers it to raft; the answer comes when raft
@@ -223,26 +222,26 @@ impl Receiving {
             return answer;
         }
         let receiving = self.clone();
-        let run = move || {
-            let received = receiving.run(message, chunks);
+        let begun = self.errands.send("snapshot-receive", async move {
+            let received = receiving.run(message, chunks).await;
             receiving.busy.store(false, Ordering::Release);
             let _ = reply.send(received);
-        };
-        if let Err(error) = thread::Builder::new().name("snapshot-receive".into()).spawn(run) {
+        });
+        if let Err(error) = begun {
             tracing::warn!(%error, "cannot receive a snapshot");
             self.busy.store(false, Ordering::Release);
         }
         answer
     }
 
-    fn run(
+    async fn run(
         &self,
         message: Message,
         chunks: mpsc::Receiver<io::Result<Bytes>>,
     ) -> Result<(), Unreceived> {
         let index = message.get_snapshot().get_metadata().index;
         tracing::info!(from = format!("{:x}", message.from), index, "receiving a snapshot");
-        let gathered = self.gather(chunks);
+        let gathered = self.gather(chunks).await;
         let staged = gathered.and_then(|()| self.stage(index));
         let _ = self.disk().remove(&self.file);
         let staged = staged?;
@@ -255,7 +254,10 @@ impl Receiving {
     }
 
     /// Writes the pieces into a file, up to the empty one that says it is whole.
-    fn gather(&self, mut chunks: mpsc::Receiver<io::Result<Bytes>>) -> Result<(), Unreceived> {
+    async fn gather(
+        &self,
+        mut chunks: mpsc::Receiver<io::Result<Bytes>>,
+    ) -> Result<(), Unreceived> {
         let io = |error| Unreceived::Fault(Fault::io("write", &self.file, error));
         if self.disk().exists(&self.file) {
             self.disk().remove(&self.file).map_err(io)?;
@@ -263,7 +265,7 @@ impl Receiving {
         let file = self.disk().create(&self.file).map_err(io)?;
         let mut at = 0;
         loop {
-            let piece = chunks.blocking_recv().unwrap_or(Err(io::ErrorKind::UnexpectedEof.into()));
+            let piece = chunks.recv().await.unwrap_or(Err(io::ErrorKind::UnexpectedEof.into()));
             let piece = piece.map_err(Unreceived::Cut)?;
             if piece.is_empty() {
                 return Ok(());

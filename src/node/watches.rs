@@ -19,6 +19,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use tokio::sync::mpsc;
 
+use super::driver::Next;
 use super::progress::Progress;
 use super::{Clock, fatal};
 use crate::error::{Failure, Fault};
@@ -80,26 +81,29 @@ pub(super) struct Parts {
 
 /// Starts the watch thread and its catch-up thread. They end on [`Input::Stop`].
 pub(super) fn start(parts: Parts) -> Vec<thread::JoinHandle<()>> {
-    // Before anything is applied: what the hub starts from must not be ahead of what it will be
-    // told of.
-    let start = now(&parts.reader);
-    let (jobs, queue) = crossbeam_channel::unbounded();
-    let (reader, outbox) = (parts.reader.clone(), parts.outbox.clone());
-    let catch_up = thread::Builder::new()
+    let (watches, history) = Watches::new(parts);
+    let history = thread::Builder::new()
         .name("watch-history".into())
-        .spawn(move || catch_up(&reader, &queue, &outbox))
+        .spawn(move || history.run())
         .expect("the process may start threads");
     let watch = thread::Builder::new()
         .name("watch".into())
-        .spawn(move || {
-            let hub = Hub::new(start, parts.limits.clone());
-            let watches = Watches { parts, hub, queues: HashMap::new(), jobs };
-            if let Err(fault) = watches.run() {
-                fatal(&fault);
-            }
-        })
+        .spawn(move || run(watches).unwrap_or_else(|fault| fatal(&fault)))
         .expect("the process may start threads");
-    vec![watch, catch_up]
+    vec![watch, history]
+}
+
+fn run(mut watches: Watches) -> Result<(), Fault> {
+    let inbox = watches.parts.inbox.clone();
+    loop {
+        let input = match inbox.recv_timeout(watches.patience()) {
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            waited => waited.ok(),
+        };
+        if watches.turn(input)?.is_stop() {
+            return Ok(());
+        }
+    }
 }
 
 fn now(reader: &Reader) -> Now {
@@ -107,7 +111,7 @@ fn now(reader: &Reader) -> Now {
     Now { revision: view.revision(), compact_revision: view.compact_revision() }
 }
 
-struct Watches {
+pub(super) struct Watches {
     parts: Parts,
     hub: Hub,
     queues: HashMap<StreamId, mpsc::UnboundedSender<Delivery>>,
@@ -115,19 +119,32 @@ struct Watches {
 }
 
 impl Watches {
-    fn run(mut self) -> Result<(), Fault> {
-        loop {
-            match self.parts.inbox.recv_timeout(self.patience()) {
-                Ok(Input::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
-                Ok(input) => self.take(input)?,
-                Err(RecvTimeoutError::Timeout) => {}
-            }
-            self.hub.tick(self.parts.clock.now_ms());
-            self.deliver();
-        }
+    /// The hub, and the reader of history for those who lag.
+    ///
+    /// Made before anything is applied: what the hub starts from must not be ahead of what it will
+    /// be told of.
+    pub fn new(parts: Parts) -> (Self, History) {
+        let (jobs, queue) = crossbeam_channel::unbounded();
+        let (reader, outbox) = (parts.reader.clone(), parts.outbox.clone());
+        let hub = Hub::new(now(&parts.reader), parts.limits.clone());
+        let watches = Self { parts, hub, queues: HashMap::new(), jobs };
+        (watches, History { reader, jobs: queue, outbox })
     }
 
-    fn patience(&self) -> Duration {
+    /// Takes an input, if there is one, and delivers what is due.
+    pub fn turn(&mut self, input: Option<Input>) -> Result<Next, Fault> {
+        match input {
+            Some(Input::Stop) => return Ok(Next::Stop),
+            Some(input) => self.take(input)?,
+            None => {}
+        }
+        self.hub.tick(self.parts.clock.now_ms());
+        self.deliver();
+        Ok(Next::GoOn)
+    }
+
+    /// How long nothing is due.
+    pub fn patience(&self) -> Duration {
         let now = self.parts.clock.now_ms();
         self.hub
             .next_tick_ms()
@@ -160,7 +177,7 @@ impl Watches {
             }
             Input::CaughtUp(page) => self.hub.caught_up(page),
             Input::Restored => self.hub.restored(now(&self.parts.reader)),
-            Input::Stop => unreachable!("the loop ends on stop"),
+            Input::Stop => unreachable!("a turn ends on stop"),
         }
         self.count();
         Ok(())
@@ -216,14 +233,37 @@ fn previous(reader: &Reader, change: &crate::mvcc::Change) -> Result<Option<byte
 }
 
 /// Reads history for lagging watchers, one job after the other.
-fn catch_up(reader: &Reader, jobs: &Receiver<Job>, outbox: &Sender<Input>) {
-    while let Ok(job) = jobs.recv() {
-        match page(reader, &job) {
-            Ok(page) => {
-                let _ = outbox.send(Input::CaughtUp(page));
-            }
-            Err(fault) => fatal(&fault),
+pub(super) struct History {
+    reader: Reader,
+    jobs: Receiver<Job>,
+    outbox: Sender<Input>,
+}
+
+impl History {
+    fn run(self) {
+        while let Ok(job) = self.jobs.recv() {
+            self.turn(&job).unwrap_or_else(|fault| fatal(&fault));
         }
+    }
+
+    fn turn(&self, job: &Job) -> Result<(), Fault> {
+        let page = page(&self.reader, job)?;
+        let _ = self.outbox.send(Input::CaughtUp(page));
+        Ok(())
+    }
+
+    /// Takes a turn if there is a job; whether there was.
+    #[cfg(debug_assertions)]
+    pub fn turn_if_asked(&self) -> Result<bool, Fault> {
+        match self.jobs.try_recv() {
+            Ok(job) => self.turn(&job).map(|()| true),
+            Err(_) => Ok(false),
+        }
+    }
+
+    #[cfg(debug_assertions)]
+    pub fn is_asked(&self) -> bool {
+        !self.jobs.is_empty()
     }
 }
 

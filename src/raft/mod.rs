@@ -117,7 +117,7 @@ mod work;
 mod tests;
 
 pub use self::boot::Boot;
-pub use self::core::{ConfApplied, Core, Proposed, Refusal};
+pub use self::core::{ConfApplied, Core, Proposed, Refusal, scramble};
 pub use self::guard::Malformed;
 pub use self::log::Boundary;
 pub use self::status::{Flow, Progress, Status};

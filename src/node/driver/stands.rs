@@ -43,6 +43,6 @@ impl Driver {
         tracing::info!(leader = format!("{id:x}"), "the leader's connections closed");
         self.parts.core.lose_leader(id);
         let conf = self.parts.core.conf_state();
-        self.haste.hurry(self.parts.member_id, id, &conf.voters, self.parts.tick);
+        self.haste.hurry(self.now, self.parts.member_id, id, &conf.voters, self.parts.tick);
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! Until raft is told, it is told of no later write either: reports are in order.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::super::applier;
 use super::super::snapshots::Staged;
@@ -53,13 +53,13 @@ impl Driver {
         if arrived {
             self.parts.core.report_snapshot(to, true);
         } else {
-            self.refused.push((Instant::now() + SENDING_PAUSE, to));
+            self.refused.push((self.now + SENDING_PAUSE, to));
         }
     }
 
     /// Lets raft send states again to those that took none a while ago.
-    pub(super) fn send_states_again(&mut self, now: Instant) {
-        let core = &mut self.parts.core;
+    pub(super) fn send_states_again(&mut self) {
+        let (core, now) = (&mut self.parts.core, self.now);
         self.refused.retain(|(due, to)| {
             let waits = *due > now;
             if !waits {

@@ -1,0 +1,291 @@
+//! A member without threads, for the simulation of whole clusters in `tests/sim`.
+//!
+//! It is put together like any member, from the same parts; but nobody starts threads. Whoever
+//! owns it asks which [`Part`] wants to take its turn and when, lets it, and polls its errands.
+//! Compiled where debug assertions are, so that nothing that is released has it.
+//!
+//! Deliberately absent: everything above the node. Clients are the simulation's own.
+
+mod errands;
+mod watching;
+
+use std::any::Any;
+use std::cell::Cell;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use crossbeam_channel::Receiver;
+use tokio::sync::mpsc;
+
+use super::applier::{self, Applier};
+use super::boot::{self, BootError, Connect, Joined};
+use super::checkpointer::{self, Checkpointer, Wants};
+use super::driver::{self, Driver};
+use super::launch::{Assembly, Wires};
+use super::means::Means;
+use super::watches::{self, History, Watches};
+use super::{Handle, clock, corruption, duties};
+use crate::config::Config;
+use crate::error::Fault;
+use crate::raft::{Entry, Status};
+use crate::storage::disk::Disk;
+use crate::storage::layout::Layout;
+use crate::storage::wal;
+
+pub(super) use errands::Lent;
+pub use errands::{Errand, Errands};
+pub use watching::Watching;
+
+/// What a simulated member stands on.
+#[derive(Clone, Debug)]
+pub struct Ground {
+    pub disk: Arc<dyn Disk>,
+    /// Differs from start to start and from member to member.
+    pub seed: u64,
+    /// Milliseconds of 1970.
+    pub wall_ms: u64,
+    /// The size of a segment of the log.
+    pub segment_bytes: u64,
+}
+
+/// What takes turns in a member; in production each has a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    Driver,
+    Log,
+    Applier,
+    Checkpointer,
+    Watches,
+    History,
+}
+
+impl Part {
+    pub const ALL: [Part; 6] =
+        [Part::Driver, Part::Log, Part::Applier, Part::Checkpointer, Part::Watches, Part::History];
+}
+
+/// A member.
+pub struct Member {
+    handle: Handle,
+    wires: Wires,
+    errands: Errands,
+    inputs: Receiver<driver::Input>,
+    driver: Option<Driver>,
+    jobs: Receiver<applier::Job>,
+    applier: Option<Applier>,
+    checkpoints: Receiver<checkpointer::Job>,
+    checkpointer: Option<Checkpointer>,
+    /// When the checkpointer last had no space.
+    paused: Instant,
+    changes: Receiver<watches::Input>,
+    watches: Option<Watches>,
+    history: History,
+    committed: Vec<Entry>,
+    /// Closes when the member does.
+    _corruption: mpsc::Sender<()>,
+}
+
+impl Member {
+    /// Starts a member as a process would, up to its listeners.
+    pub fn start(
+        config: &Config,
+        ground: Ground,
+        joined: Option<Joined>,
+        connect: Connect,
+    ) -> Result<Self, BootError> {
+        let errands = Errands::default();
+        let options = wal::Options { segment_bytes: ground.segment_bytes, prefill: false };
+        let means = Means {
+            disk: ground.disk,
+            log: options,
+            seed: ground.seed,
+            wall_ms: ground.wall_ms,
+            errands: super::errands::Errands { simulated: Some(errands.clone()) },
+        };
+        let data_dir = config.data_dir();
+        create_dir(&*means.disk, &data_dir)?;
+        let layout = Layout::new(&data_dir, config.wal_dir.as_deref());
+        let found = layout.inspect(&*means.disk)?;
+        let assembly = boot::take_up(config, &layout, &means, found, (joined, connect))?;
+        Self::animate(assembly, errands).map_err(BootError::Fault)
+    }
+
+    fn animate(assembly: Assembly, errands: Errands) -> Result<Self, Fault> {
+        let Assembly { handle, wires, intervals, .. } = assembly;
+        let now = clock::now();
+        let (inputs, jobs) = (assembly.driver.inbox.clone(), assembly.applier.jobs.clone());
+        let checkpoints = assembly.checkpointer.jobs.clone();
+        let changes = assembly.watches.inbox.clone();
+        let (watches, history) = Watches::new(assembly.watches);
+        let applier = Some(Applier::new(assembly.applier, now));
+        let driver = Some(Driver::begin(assembly.driver, now)?);
+        let (corruption, stopped) = mpsc::channel(1);
+        errands.send("duties", Box::pin(duties::run(assembly.duties)));
+        let watch = corruption::run(handle.clone(), intervals, stopped);
+        errands.send("corruption-watch", Box::pin(watch));
+        Ok(Self {
+            handle,
+            wires,
+            errands,
+            inputs,
+            driver,
+            jobs,
+            applier,
+            checkpoints,
+            checkpointer: Some(Checkpointer::new(assembly.checkpointer)),
+            paused: now,
+            changes,
+            watches: Some(watches),
+            history,
+            committed: Vec::new(),
+            _corruption: corruption,
+        })
+    }
+
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// When a part wants its next turn, if it ever does unasked.
+    pub fn wakes_at(&self, part: Part) -> Option<Instant> {
+        let at_once = |is_asked: bool| is_asked.then(clock::now);
+        match part {
+            Part::Driver => {
+                let driver = self.driver.as_ref()?;
+                at_once(!self.inputs.is_empty()).or(Some(driver.due()))
+            }
+            Part::Log => at_once(self.errands.log_is_asked()),
+            Part::Applier => {
+                let applier = self.applier.as_ref()?;
+                at_once(!self.jobs.is_empty()).or(Some(applier.due()))
+            }
+            Part::Checkpointer => match self.checkpointer.as_ref()?.wants() {
+                Wants::Job => at_once(!self.checkpoints.is_empty()),
+                Wants::JobIfAny => Some(clock::now()),
+                Wants::Pause => Some(self.paused + checkpointer::SPACE_POLL),
+            },
+            Part::Watches => {
+                let watches = self.watches.as_ref()?;
+                at_once(!self.changes.is_empty()).or(Some(clock::now() + watches.patience()))
+            }
+            Part::History => at_once(self.history.is_asked()),
+        }
+    }
+
+    /// Lets a part take a turn.
+    pub fn turn(&mut self, part: Part) -> Result<(), Fault> {
+        let now = clock::now();
+        match part {
+            Part::Driver => {
+                let Some(driver) = &mut self.driver else { return Ok(()) };
+                let first = self.inputs.try_recv().ok();
+                if driver.turn(first, now)?.is_stop() {
+                    self.driver = None;
+                }
+            }
+            Part::Log => self.errands.log_turn()?,
+            Part::Applier => self.applier_turn(now)?,
+            Part::Checkpointer => {
+                let Some(checkpointer) = &mut self.checkpointer else { return Ok(()) };
+                let job = match checkpointer.wants() {
+                    Wants::Job | Wants::JobIfAny => self.checkpoints.try_recv().ok(),
+                    Wants::Pause => None,
+                };
+                self.paused = now;
+                if checkpointer.turn(job)?.is_stop() {
+                    self.checkpointer = None;
+                }
+            }
+            Part::Watches => {
+                let Some(watches) = &mut self.watches else { return Ok(()) };
+                if watches.turn(self.changes.try_recv().ok())?.is_stop() {
+                    self.watches = None;
+                }
+            }
+            Part::History => {
+                self.history.turn_if_asked()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn applier_turn(&mut self, now: Instant) -> Result<(), Fault> {
+        let Some(applier) = &mut self.applier else { return Ok(()) };
+        let job = self.jobs.try_recv().ok();
+        if let Some(applier::Job::Apply(entries)) = &job {
+            self.committed.extend(entries.iter().map(|committed| committed.entry.clone()));
+        }
+        if applier.turn(job, now)?.is_stop() {
+            self.applier = None;
+            // As `Node::stop` does once the applier has ended.
+            let _ = self.wires.checkpointer.send(checkpointer::Job::Stop);
+            let _ = self.wires.driver.send(driver::Input::Stop);
+            let _ = self.wires.watches.send(watches::Input::Stop);
+        }
+        Ok(())
+    }
+
+    /// Asks the member to stop, as `Node::stop` does; it has when all parts have.
+    pub fn stop(&mut self) {
+        self.handle.shared.progress.stopping.store(true, Ordering::Release);
+        let _ = self.wires.duties.send(());
+        let _ = self.wires.applier.send(applier::Job::Stop);
+    }
+
+    pub fn has_stopped(&self) -> bool {
+        self.driver.is_none() && self.checkpointer.is_none() && self.watches.is_none()
+    }
+
+    /// Errands begun since the last call, to be polled until they are done.
+    pub fn take_errands(&mut self) -> Vec<Errand> {
+        self.errands.take()
+    }
+
+    /// What was given to the applier since the last call.
+    pub fn take_committed(&mut self) -> Vec<Entry> {
+        std::mem::take(&mut self.committed)
+    }
+
+    /// What raft knows; `None` once the driver has stopped.
+    pub fn status(&self) -> Option<Status> {
+        self.driver.as_ref().map(Driver::status)
+    }
+
+    /// Whether a state has been received and is being installed.
+    pub fn is_installing(&self) -> bool {
+        self.driver.as_ref().is_some_and(Driver::is_installing)
+    }
+
+    /// A watch stream of its own.
+    pub fn watch(&self) -> Watching {
+        Watching::open(&self.handle)
+    }
+}
+
+fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<(), BootError> {
+    let created = disk.create_dir(dir);
+    created.map_err(|source| BootError::Directory { path: dir.to_owned(), source })
+}
+
+thread_local! {
+    static SIMULATING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A fault that would have ended a process, as the payload of a panic.
+#[derive(Debug)]
+pub struct Died(pub String);
+
+/// From here on a fatal fault on this thread ends in a panic, with [`Died`] in it.
+pub fn simulate() {
+    SIMULATING.set(true);
+}
+
+/// Ends a simulated process, and returns to a real one.
+pub(super) fn die(fault: &Fault) {
+    if SIMULATING.get() {
+        let died: Box<dyn Any + Send> = Box::new(Died(fault.to_string()));
+        std::panic::resume_unwind(died);
+    }
+}

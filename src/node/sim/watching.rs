@@ -1,0 +1,40 @@
+//! A watch stream as its edge holds it, for simulated clients.
+
+use std::future::poll_fn;
+
+use super::super::Handle;
+use super::super::watches::{Requests, Stream};
+use crate::pb::{WatchCreateRequest, WatchResponse};
+
+/// An open stream.
+pub struct Watching {
+    node: Handle,
+    stream: Stream,
+    requests: Requests,
+}
+
+impl Watching {
+    pub fn open(node: &Handle) -> Self {
+        let stream = node.watch();
+        let requests = stream.requests();
+        Self { node: node.clone(), stream, requests }
+    }
+
+    pub fn create(&self, request: WatchCreateRequest) {
+        self.requests.create(request);
+    }
+
+    pub fn cancel(&self, watch_id: i64) {
+        self.requests.cancel(watch_id);
+    }
+
+    pub fn progress(&self) {
+        self.requests.progress();
+    }
+
+    /// The next response; `None` when the member stops.
+    pub async fn next(&mut self) -> Option<WatchResponse> {
+        let delivery = poll_fn(|context| self.stream.poll_next(context)).await?;
+        Some(delivery.response(self.node.header()))
+    }
+}
