@@ -184,10 +184,20 @@ impl Core {
             }
             _ => {}
         }
-        let from = message.from;
+        let (from, is_notice) = (message.from, self.is_notice(&message));
         self.node.step(message).map_err(|error| self.explain(error, from))?;
+        if is_notice {
+            self.outbox.withhold_repeated(&mut self.node.raft.msgs);
+        }
         self.settle();
         Ok(())
+    }
+
+    /// Whether a leader only tells that it has committed more.
+    fn is_notice(&self, message: &Message) -> bool {
+        message.get_msg_type() == MessageType::MsgAppend
+            && message.entries.is_empty()
+            && message.commit > self.node.raft.raft_log.committed
     }
 
     /// Proposes commands, all or none of them, in one message.
