@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use flume::{Receiver, Sender, TryRecvError};
 use tokio::sync::oneshot;
 
 use super::driver::{Input, Next};

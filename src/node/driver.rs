@@ -24,7 +24,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use flume::{Receiver, RecvTimeoutError, Sender};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
@@ -140,6 +140,8 @@ fn run(parts: Parts) -> Result<(), Fault> {
     let inbox = parts.inbox.clone();
     let mut driver = Driver::begin(parts, clock::now())?;
     loop {
+        // Others may be about to say something; what is heard together costs one turn.
+        thread::yield_now();
         let first = match inbox.recv_deadline(driver.due()) {
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
             waited => waited.ok(),

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use crossbeam_channel::{Receiver, Sender};
+use flume::{Receiver, Sender};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
@@ -72,10 +72,10 @@ struct Edges {
 }
 
 fn wires() -> (Wires, Ends) {
-    let (driver, inputs) = crossbeam_channel::unbounded();
-    let (applier, entries) = crossbeam_channel::unbounded();
-    let (checkpointer, checkpoints) = crossbeam_channel::unbounded();
-    let (watches, changes) = crossbeam_channel::unbounded();
+    let (driver, inputs) = flume::unbounded();
+    let (applier, entries) = flume::unbounded();
+    let (checkpointer, checkpoints) = flume::unbounded();
+    let (watches, changes) = flume::unbounded();
     let (duties, wake) = mpsc::unbounded_channel();
     let wires = Wires { driver, applier, checkpointer, watches, duties };
     let ends = Ends {

@@ -8,7 +8,7 @@
 //! - It comes back only when nothing is under way, so that the driver never waits for a thread that
 //!   waits for the driver.
 
-use crossbeam_channel::{Receiver, Sender};
+use flume::{Receiver, Sender};
 
 use super::driver::Input;
 use super::errands::{Errands, Lent};
@@ -62,7 +62,7 @@ impl Log {
     }
 
     fn lend(&self, writer: LogWriter) -> Place {
-        let (jobs, queue) = crossbeam_channel::unbounded();
+        let (jobs, queue) = flume::unbounded();
         let keeper = Keeper { writer, jobs: queue, driver: self.driver.clone() };
         Place::Thread { jobs, lent: self.errands.lend(keeper) }
     }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use crossbeam_channel::Sender;
+use flume::Sender;
 
 use super::driver::Input;
 use super::errands::Errands;

@@ -58,7 +58,7 @@ mod watches;
 use std::sync::atomic::Ordering;
 use std::thread;
 
-use crossbeam_channel::Sender;
+use flume::Sender;
 use tokio::sync::mpsc;
 
 use crate::config::Config;

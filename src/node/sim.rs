@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use crossbeam_channel::Receiver;
+use flume::Receiver;
 use tokio::sync::mpsc;
 
 use super::applier::{self, Applier};

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use crossbeam_channel::Sender;
+use flume::Sender;
 use tokio::sync::{mpsc, oneshot};
 
 use super::applier::Job;

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use flume::{Receiver, RecvTimeoutError, Sender};
 use tokio::sync::mpsc;
 
 use super::driver::Next;
@@ -124,7 +124,7 @@ impl Watches {
     /// Made before anything is applied: what the hub starts from must not be ahead of what it will
     /// be told of.
     pub fn new(parts: Parts) -> (Self, History) {
-        let (jobs, queue) = crossbeam_channel::unbounded();
+        let (jobs, queue) = flume::unbounded();
         let (reader, outbox) = (parts.reader.clone(), parts.outbox.clone());
         let hub = Hub::new(now(&parts.reader), parts.limits.clone());
         let watches = Self { parts, hub, queues: HashMap::new(), jobs };
