@@ -7,6 +7,7 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 use super::answer;
+use super::serving::Serving;
 use crate::error::Error;
 use crate::machine::Reply;
 use crate::metrics::Messages;
@@ -28,6 +29,7 @@ pub struct Maintenance {
     pub(super) node: Handle,
     /// Counts the blobs of snapshots.
     pub(super) blobs: Messages,
+    pub(super) serving: Serving,
 }
 
 type Blobs = Pin<Box<dyn Stream<Item = Result<SnapshotResponse, Status>> + Send>>;
@@ -51,6 +53,7 @@ impl Service for Maintenance {
         &self,
         _: Request<DefragmentRequest>,
     ) -> Result<Response<DefragmentResponse>, Status> {
+        let _held = self.serving.defragmenting();
         answer(self.node.defragment().await.map(|()| DefragmentResponse { header: None }))
     }
 

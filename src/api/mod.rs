@@ -19,6 +19,7 @@ mod maintenance;
 mod methods;
 mod range_stream;
 mod router;
+mod serving;
 mod snapshot;
 mod status;
 mod tally;
@@ -37,6 +38,7 @@ use crate::node::Handle;
 
 pub use fuzz::fuzz_request;
 pub use router::Router;
+pub use serving::Serving;
 
 /// The services that a simulation calls without a server.
 #[cfg(debug_assertions)]

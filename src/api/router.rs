@@ -19,6 +19,7 @@ use tower::Service as _;
 
 use super::call::{Answer, Call, deadline_exceeded, grpc_code};
 use super::methods::{Kind, Method, Methods};
+use super::serving::Serving;
 use super::status::{status, transport};
 use super::{cluster, deadline, health, kv, lease, maintenance, watch as watches};
 use crate::error::Error;
@@ -60,7 +61,7 @@ pub struct Router {
 impl Router {
     /// The services over a node. Streams without an end of their own end when `stopping` turns
     /// true.
-    pub fn new(node: Handle, stopping: watch::Receiver<bool>) -> Self {
+    pub fn new(node: Handle, serving: Serving, stopping: watch::Receiver<bool>) -> Self {
         let bytes_max = node.limits().request_bytes_max + crate::limits::GRPC_OVERHEAD_BYTES;
         let methods = Arc::new(Methods::new(node.metrics()));
         let messages = |path| methods.messages(path);
@@ -97,9 +98,13 @@ impl Router {
                 maintenance::Maintenance {
                     node: node.clone(),
                     blobs: messages("/etcdserverpb.Maintenance/Snapshot"),
+                    serving: serving.clone(),
                 }
             ),
-            health: server!(HealthServer, health::Health),
+            health: server!(
+                HealthServer,
+                health::Health { serving, told: messages("/grpc.health.v1.Health/Watch") }
+            ),
             methods,
             stopping,
             node,

@@ -53,7 +53,7 @@ pub static GATES: [Gate; 11] = [
         false,
         Effect::None("members are dialed from any address of this machine"),
     ),
-    gate("StopGRPCServiceOnDefrag", false, Effect::None("defragmenting does not stop service")),
+    gate("StopGRPCServiceOnDefrag", false, Effect::Built),
     gate("TxnModeWriteWithSharedBuffer", true, Effect::None("kvorum has no such buffer")),
 ];
 

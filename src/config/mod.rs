@@ -141,6 +141,8 @@ pub struct Config {
     pub max_learners: usize,
     /// Compare this member's rows with the others' before clients are served.
     pub initial_corrupt_check: bool,
+    /// Tell gRPC's health service that this member does not serve while it is defragmented.
+    pub stop_serving_on_defrag: bool,
     /// How often the leader compares the hashes that compactions left; `None` is never.
     pub compact_hash_check_time: Option<Duration>,
     /// How often the leader compares all rows of all members; `None` is never.
@@ -231,6 +233,7 @@ impl Default for Config {
             pre_vote: true,
             max_learners: 1,
             initial_corrupt_check: false,
+            stop_serving_on_defrag: false,
             compact_hash_check_time: Some(Duration::from_secs(60)),
             corrupt_check_time: None,
             quota_backend_bytes: 0,

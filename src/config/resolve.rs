@@ -152,6 +152,8 @@ fn raft(values: &Values, config: &mut Config) -> Result<(), Refusal> {
     config.pre_vote = values.bool("pre-vote");
     config.initial_corrupt_check =
         gates::is_on(values.text("feature-gates"), "InitialCorruptCheck");
+    config.stop_serving_on_defrag =
+        gates::is_on(values.text("feature-gates"), "StopGRPCServiceOnDefrag");
     config.force_new_cluster = values.bool("force-new-cluster");
     config.max_learners = natural(values, "max-learners")?;
     let hash_check = values.nanos("compact-hash-check-time");

@@ -88,6 +88,8 @@ where
     let connection = builder.serve_connection(TokioIo::new(wire), service);
     tokio::pin!(connection);
     tokio::select! {
+        // First what is due, then the goodbye: that the member leaves is told before it does.
+        biased;
         served = connection.as_mut() => return served,
         _ = stopping.wait_for(|stop| *stop) => {}
     }

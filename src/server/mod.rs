@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! bind listeners ─▶ open storage ─▶ start node ─▶ lead, publish ─▶ accept ─▶ ready
-//! stop accepting ─▶ finish requests ─▶ end streams ─▶ stop node (last checkpoint) ─▶ done
+//! hand leadership over ─▶ health NOT_SERVING ─▶ stop accepting ─▶ GOAWAY, finish requests,
+//!     end streams ─▶ stop node (last checkpoint) ─▶ done
 //! ```
 //!
 //! - Clients never take the last descriptors: the log and the state need files.
@@ -29,7 +30,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
-use crate::api::Router;
+use crate::api::{Router, Serving};
 use crate::config::Config;
 use crate::http::Surface;
 use crate::members::JoinError;
@@ -103,6 +104,7 @@ pub struct Running {
     client_addresses: Vec<SocketAddr>,
     peer_addresses: Vec<SocketAddr>,
     metrics_addresses: Vec<SocketAddr>,
+    serving: Serving,
     close: watch::Sender<bool>,
     stop: watch::Sender<bool>,
     acceptor: Option<thread::JoinHandle<()>>,
@@ -136,6 +138,7 @@ impl Server {
         let config = discovery::settle(config).await?;
         let joined = introduction::introduce(&config, peer_tls.as_ref()).await?;
         let (settings, check) = (Settings::new(&config), config.initial_corrupt_check);
+        let serving = Serving::new(config.stop_serving_on_defrag);
         let (made, peers) = std::sync::mpsc::channel();
         let connect = move |handle: &Handle| {
             let transport = connect(handle, peer_listeners, peer_tls)?;
@@ -153,7 +156,7 @@ impl Server {
 
         let (stop, stopping) = watch::channel(false);
         let (close, closing) = watch::channel(false);
-        let router = Router::new(handle.clone(), stopping.clone());
+        let router = Router::new(handle.clone(), serving.clone(), stopping.clone());
         let inside = Inside {
             router: router.clone(),
             node: handle.clone(),
@@ -176,6 +179,7 @@ impl Server {
             client_addresses,
             peer_addresses,
             metrics_addresses,
+            serving,
             close,
             stop,
             acceptor: Some(acceptor),
@@ -251,10 +255,12 @@ impl Running {
         tokio::time::sleep(REMOVAL_PATIENCE).await;
     }
 
-    /// Stops: leadership goes to another member, no new connections are taken, requests under way
-    /// finish, streams end, state is checkpointed.
+    /// Stops: leadership goes to another member, whoever waits for news of this one's health hears
+    /// that it goes, no new connections are taken, requests under way finish, streams end, state is
+    /// checkpointed.
     pub async fn shutdown(mut self) {
         self.node().hand_over().await;
+        self.serving.leave().await;
         let _ = self.close.send(true);
         let (acceptor, workers, node) =
             (self.acceptor.take(), self.workers.take(), self.node.take());

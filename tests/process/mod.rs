@@ -3,6 +3,7 @@
 //! What flags mean is tested where they are read, in `src/config`; here is what only a process has.
 
 mod embed;
+mod health;
 pub mod member;
 mod metrics;
 mod stop;
@@ -150,7 +151,7 @@ fn a_taken_port_is_a_line_and_exit_code_1() {
 }
 
 #[test]
-fn systemd_is_told_once_the_member_is_ready() {
+fn systemd_is_told_when_the_member_is_ready_and_when_it_goes() {
     let directory = directory();
     let path = directory.path().join("notify");
     let socket = UnixDatagram::bind(&path).expect("a socket");
@@ -160,6 +161,10 @@ fn systemd_is_told_once_the_member_is_ready() {
     let mut bytes = [0; 64];
     let count = socket.recv(&mut bytes).expect("a message waits");
     assert_eq!(bytes[..count].trim_ascii(), b"READY=1");
+    member.signal(Signal::TERM);
+    let count = socket.recv(&mut bytes).expect("another message comes");
+    assert_eq!(bytes[..count].trim_ascii(), b"STOPPING=1");
+    assert_eq!(member.ended_by(), Some(Signal::TERM.as_raw()));
 }
 
 #[test]
