@@ -148,9 +148,14 @@ impl Server {
         let node = Node::start(config, joined, Box::new(connect))?;
         let peers = peers.recv().expect("a node that started is connected");
         let handle = node.handle();
-        handle.ready().await?;
-        if check && let Ok(Some(peer)) = handle.contradicted().await {
-            return Err(StartError::Corrupt { peer });
+        if let Err(refusal) = await_ready(&handle, check).await {
+            // It would go on as a member without anybody who could stop it.
+            let stopping = tokio::task::spawn_blocking(move || {
+                node.stop();
+                peers.stop();
+            });
+            let _ = stopping.await;
+            return Err(refusal);
         }
         describe(&handle).await;
 
@@ -185,6 +190,18 @@ impl Server {
             acceptor: Some(acceptor),
             workers: Some(workers),
         })
+    }
+}
+
+/// Returns when a member may serve; or why it may not, if its rows are to be compared.
+async fn await_ready(node: &Handle, check: bool) -> Result<(), StartError> {
+    node.ready().await?;
+    match check.then_some(node.contradicted()) {
+        Some(contradicted) => match contradicted.await {
+            Ok(Some(peer)) => Err(StartError::Corrupt { peer }),
+            Ok(None) | Err(_) => Ok(()),
+        },
+        None => Ok(()),
     }
 }
 
