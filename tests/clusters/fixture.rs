@@ -2,13 +2,16 @@
 //! between them.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
-use kvorum::config::{Config, Url};
+use kvorum::config::{ClusterState, Config, Url};
 use kvorum::members;
+use kvorum::pb::etcdserverpb::cluster_client::ClusterClient;
 use kvorum::pb::etcdserverpb::kv_client::KvClient;
 use kvorum::pb::etcdserverpb::lease_client::LeaseClient;
-use kvorum::{Running, Server};
+use kvorum::pb::{MemberAddRequest, MemberRemoveRequest};
+use kvorum::{Running, Server, StartError};
 use tokio::task::JoinSet;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
@@ -103,6 +106,60 @@ impl Cluster {
             let (n, running) = started.expect("a start does not panic");
             self.members[n].begin_work(running.expect("a member starts"));
         }
+    }
+
+    /// Tries to start a member that is stopped, which may be refused; its way is open while it
+    /// tries.
+    pub async fn try_start(&mut self, n: usize) -> Result<(), StartError> {
+        let member = &mut self.members[n];
+        assert!(member.running.is_none(), "member {n} is at work");
+        member.relay.open(member.id, member.port.number).await;
+        match within("a start", Server::start(member.config.clone())).await {
+            Ok(running) => member.begin_work(running),
+            Err(error) => {
+                member.relay.shut().await;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces a member that is stopped, as docs/clusters.md says: another one is asked to remove
+    /// it, if it knows it, and to add it; then it starts with an empty directory.
+    pub async fn replace(&mut self, n: usize, through: usize) {
+        let mut client = ClusterClient::new(self.members[through].channel());
+        let (old, url) = (self.members[n].id, self.members[n].relay.url());
+        until("a removal", async || {
+            let removed = client.member_remove(MemberRemoveRequest { id: old }).await;
+            match removed {
+                Ok(_) => Some(()),
+                Err(status) if status.message() == "etcdserver: member not found" => Some(()),
+                Err(_) => None,
+            }
+        })
+        .await;
+        let added = until("an addition", async || {
+            let request = MemberAddRequest { peer_ur_ls: vec![url.clone()], is_learner: false };
+            client.member_add(request).await.ok()
+        });
+        let added = added.await.into_inner();
+        self.members[n].id = added.member.expect("it is told").id;
+        let name = self.members[n].config.name.clone();
+        self.change(n, |config| {
+            let pair = |member: kvorum::pb::Member| {
+                let known = Some(member.name).filter(|name| !name.is_empty());
+                (known.unwrap_or(name.clone()), member.peer_ur_ls[0].clone())
+            };
+            config.initial_cluster = added.members.into_iter().map(pair).collect();
+            config.initial_cluster_state = ClusterState::Existing;
+            let _ = std::fs::remove_dir_all(&config.data_dir);
+        });
+        self.try_start(n).await.expect("it joins");
+    }
+
+    /// Tells a member something else from its next start on.
+    pub fn change(&mut self, n: usize, change: impl FnOnce(&mut Config)) {
+        change(&mut self.members[n].config);
     }
 
     /// Stops a member in an orderly way.
@@ -235,6 +292,11 @@ impl Member {
 
     pub fn id(&self) -> u64 {
         self.id
+    }
+
+    /// Where it keeps its data.
+    pub fn data_dir(&self) -> &Path {
+        &self.config.data_dir
     }
 
     pub fn running(&self) -> &Running {

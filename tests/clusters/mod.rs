@@ -3,6 +3,7 @@
 //! - `writes`: what any member writes, every member reads; members that were away.
 //! - `leaders`: a leader that is lost, and one that hands over.
 //! - `partitions`: members that do not hear each other, both ways or one way.
+//! - `corruption`: rows that differ, states that are damaged.
 //! - `snapshots`: followers too far behind for the log.
 //! - `leases`: kept alive through any member, timed by whoever leads.
 //! - `members`: added, moved, promoted and removed.
@@ -11,6 +12,7 @@
 //! do what would bring it for as long as it would take.
 
 mod client;
+mod corruption;
 mod fixture;
 mod leaders;
 mod leases;
