@@ -268,6 +268,9 @@ pub enum Fault {
     /// The state engine failed.
     #[error("state engine {engine}: {what}")]
     Engine { engine: &'static str, what: String },
+    /// This member's log or vote is not what it promised with it: it must not go on under its id.
+    #[error("{0}")]
+    Forgotten(String),
     /// The program contradicts itself; a bug, never an operator's mistake.
     #[error("broken invariant: {0}")]
     Broken(String),

@@ -45,6 +45,7 @@ impl Config {
             ("max-txn-ops", json!(self.max_txn_ops)),
             ("cors", json!(self.cors)),
             ("pre-vote", json!(self.pre_vote)),
+            ("auto-replace", json!(self.auto_replace)),
             ("auto-compaction-mode", json!(mode)),
             ("auto-compaction-retention", retention),
             ("unsafe-no-fsync", json!(self.unsafe_no_fsync)),

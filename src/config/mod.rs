@@ -139,6 +139,8 @@ pub struct Config {
     pub strict_reconfig_check: bool,
     pub pre_vote: bool,
     pub max_learners: usize,
+    /// Have this member replaced if its log or vote is lost, and replace others that ask for it.
+    pub auto_replace: bool,
     /// Compare this member's rows with the others' before clients are served.
     pub initial_corrupt_check: bool,
     /// Tell gRPC's health service that this member does not serve while it is defragmented.
@@ -232,6 +234,7 @@ impl Default for Config {
             strict_reconfig_check: true,
             pre_vote: true,
             max_learners: 1,
+            auto_replace: false,
             initial_corrupt_check: false,
             stop_serving_on_defrag: false,
             compact_hash_check_time: Some(Duration::from_secs(60)),

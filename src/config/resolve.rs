@@ -155,6 +155,7 @@ fn raft(values: &Values, config: &mut Config) -> Result<(), Refusal> {
     config.stop_serving_on_defrag =
         gates::is_on(values.text("feature-gates"), "StopGRPCServiceOnDefrag");
     config.force_new_cluster = values.bool("force-new-cluster");
+    config.auto_replace = values.bool("auto-replace");
     config.max_learners = natural(values, "max-learners")?;
     let hash_check = values.nanos("compact-hash-check-time");
     if hash_check <= 0 {

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::forgotten::{self, Heard};
 use super::handle::Handle;
 use super::launch::Assembly;
 use super::means::Means;
@@ -56,6 +57,9 @@ pub enum BootError {
     /// Another member's state can be put in its place: see [`super::rebuild`].
     #[error("the state of this member is damaged: {}", .0.fault)]
     Damaged(Box<Damage>),
+    /// It must not come back under its id: see [`super::forgotten`].
+    #[error("the log or the vote of this member is lost: {0}")]
+    Forgotten(String),
     #[error("another member's state is of no use: {0}")]
     Unusable(String),
     #[error("cannot talk to other members: {0}")]
@@ -117,11 +121,16 @@ pub(super) struct Recovered {
 /// What makes the way to the other members, once there is a node to speak for.
 pub type Connect = Box<dyn FnOnce(&Handle) -> io::Result<Arc<dyn Transport>> + Send>;
 
-pub(super) fn start(
-    config: Config,
-    joined: Option<Joined>,
-    connect: Connect,
-) -> Result<Node, BootError> {
+/// What others said before a member begins.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    /// To one that joins them.
+    pub joined: Option<Joined>,
+    /// What they heard it promise, should it have been here before.
+    pub heard: Heard,
+}
+
+pub(super) fn start(config: Config, told: Told, connect: Connect) -> Result<Node, BootError> {
     let data_dir = config.data_dir();
     let means = Means::of_this_machine(&config);
     let create = means.disk.create_dir(&data_dir);
@@ -130,30 +139,41 @@ pub(super) fn start(
     let lock = claim(&layout, &*means.disk)?;
     let found = layout.inspect(&*means.disk)?;
     let is_new = found == Found::Nothing;
-    match take_up(&config, &layout, &means, found, (joined, connect)) {
-        Err(BootError::Fault(fault)) if !is_new && rebuild::is_damage(&fault, &layout.state) => {
-            Err(damaged(&layout, &means.disk, fault))
-        }
+    match take_up(&config, &layout, &means, found, (told, connect)) {
+        Err(BootError::Fault(fault)) if !is_new => Err(judge(&layout, &means.disk, fault)),
         assembly => Ok(launch::launch(assembly?, lock)),
     }
+}
+
+/// What a fault at the start of a member comes to: it forgot, it needs another one's state, or it
+/// needs an operator.
+fn judge(layout: &Layout, disk: &Arc<dyn Disk>, fault: Fault) -> BootError {
+    if let Some(why) = forgotten::reason(&fault, &layout.wal) {
+        return BootError::Forgotten(why);
+    }
+    if !rebuild::is_damage(&fault, &layout.state) {
+        return fault.into();
+    }
+    // With a log that is whole, others can help.
+    let damage = match wal::verify(&**disk, &layout.wal) {
+        Ok(log) if log.damage.is_none() => {
+            return BootError::Damaged(Box::new(Damage {
+                cluster_id: log.identity.cluster_id,
+                member_id: log.identity.member_id,
+                file: layout.member.join("arriving.db"),
+                fault,
+            }));
+        }
+        Ok(log) => log.damage,
+        Err(error) => Some(error),
+    };
+    let lost = damage.and_then(|damage| forgotten::reason(&damage, &layout.wal));
+    lost.map_or(fault.into(), BootError::Forgotten)
 }
 
 pub(super) fn is_begun(config: &Config) -> bool {
     let layout = Layout::new(&config.data_dir(), config.wal_dir.as_deref());
     layout.inspect(&RealDisk).is_ok_and(|found| found != Found::Nothing)
-}
-
-/// What to say of a state that is damaged: with a log that is whole, others can help.
-fn damaged(layout: &Layout, disk: &Arc<dyn Disk>, fault: Fault) -> BootError {
-    match wal::verify(&**disk, &layout.wal) {
-        Ok(log) if log.damage.is_none() => BootError::Damaged(Box::new(Damage {
-            cluster_id: log.identity.cluster_id,
-            member_id: log.identity.member_id,
-            file: layout.member.join("arriving.db"),
-            fault,
-        })),
-        Ok(_) | Err(_) => fault.into(),
-    }
 }
 
 /// Founds, joins or recovers the member, and puts it together.
@@ -162,17 +182,22 @@ pub(super) fn take_up(
     layout: &Layout,
     means: &Means,
     found: Found,
-    others: (Option<Joined>, Connect),
+    (told, connect): (Told, Connect),
 ) -> Result<Assembly, BootError> {
     let disk = &means.disk;
     let wanted = config.storage_engine.name();
     let recovered = match found {
-        Found::Nothing => begin(config, layout, means, others.0.as_ref())?,
+        Found::Nothing => begin(config, layout, means, told.joined.as_ref())?,
         Found::Member { engine } if engine != wanted => {
             let (dir, found) = (config.data_dir(), engine);
             return Err(BootError::OtherEngine { dir, found, wanted });
         }
         Found::Member { .. } => {
+            if let Some(why) = forgotten::noted(&layout.member)
+                && !config.force_new_cluster
+            {
+                return Err(BootError::Forgotten(why));
+            }
             if place(config, layout, disk).is_condemned() {
                 return Err(Fault::Corrupt {
                     path: layout.state.clone(),
@@ -184,8 +209,9 @@ pub(super) fn take_up(
             }
             rebuild::opens(&layout.state);
             let mut recovered = recover(config, layout, means)?;
-            if config.force_new_cluster {
-                force_alone(&mut recovered)?;
+            match config.force_new_cluster {
+                true => force_alone(&mut recovered)?,
+                false => check_promises(&recovered, layout, &told.heard)?,
             }
             recovered
         }
@@ -196,7 +222,8 @@ pub(super) fn take_up(
         storage::state::read_all(&*recovered.engine)?;
         place.clear()?;
     }
-    let assembly = launch::assemble(config, layout, means, place, recovered, others)?;
+    let assembly =
+        launch::assemble(config, layout, means, place, recovered, (told.joined, connect))?;
     rebuild::opened(&layout.state);
     Ok(assembly)
 }
@@ -364,6 +391,20 @@ fn recover(config: &Config, layout: &Layout, means: &Means) -> Result<Recovered,
         snapshot: recovered.snapshot,
         entries: recovered.entries.into_iter().map(records::from_record).collect(),
     })
+}
+
+/// Refuses a log that is older than what others were promised with it, from now on.
+fn check_promises(recovered: &Recovered, layout: &Layout, heard: &Heard) -> Result<(), BootError> {
+    let whose = (recovered.cluster_id, recovered.member_id);
+    let Some(promise) = heard.get(&whose) else { return Ok(()) };
+    let last = recovered.entries.last().map_or(recovered.snapshot.index, |entry| entry.index);
+    match forgotten::contradiction(*promise, recovered.hard_state.term, last) {
+        None => Ok(()),
+        Some(why) => {
+            forgotten::note(&layout.member, &why);
+            Err(BootError::Forgotten(why))
+        }
+    }
 }
 
 /// Makes the one member that is left a cluster of its own, for the day a majority is lost for good.

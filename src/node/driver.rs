@@ -378,7 +378,7 @@ impl Driver {
         let (from, kind) = (message.from, message.msg_type());
         let Err(refusal) = self.parts.core.step(message) else { return Ok(()) };
         match (&refusal, kept) {
-            (Refusal::LogLost { .. }, _) => return Err(Fault::Broken(refusal.to_string())),
+            (Refusal::LogLost { .. }, _) => return Err(Fault::Forgotten(refusal.to_string())),
             (_, Some(message)) if proposal && self.may_hold(&message, &refusal) => {
                 self.hold(message);
                 self.hand_on();

@@ -13,11 +13,13 @@ use super::applier::{self, Job};
 use super::checkpointer;
 use super::driver::Input;
 use super::errands::Errands;
+use super::forgotten::Promises;
 use super::ids::Ids;
 use super::membership::Membership;
 use super::progress::{Progress, Standing};
 use super::proposals::Proposal;
 use super::queues::{Queues, Untaken};
+use super::replace::Replacements;
 use super::snapshots::{Receiving, Sending};
 use super::{Clock, clock, fatal, watches};
 use crate::error::{Error, Failure};
@@ -54,6 +56,8 @@ pub struct Limits {
     pub unary_warning: Duration,
     /// Whether to refuse changes of members that the cluster cannot bear.
     pub strict_reconfig: bool,
+    /// Whether to replace members that lost their log and ask for it.
+    pub auto_replace: bool,
     pub watch: crate::watch::Limits,
 }
 
@@ -88,6 +92,8 @@ pub(super) struct Shared {
     pub receiving: Receiving,
     pub sending: Sending,
     pub peer_urls: Vec<String>,
+    pub promises: Promises,
+    pub replacements: Replacements,
     pub deadlines: Arc<Mutex<Deadlines>>,
     pub metrics: Arc<Metrics>,
     pub driver: Sender<Input>,

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
 use super::boot::{self, BootError, Connect, DirectoryLock, Joined, Recovered};
+use super::forgotten::Promises;
 use super::handle::{Handle, Limits, Shared};
 use super::ids::Ids;
 use super::log::Log;
@@ -18,6 +19,7 @@ use super::membership::Membership;
 use super::missing::Missing;
 use super::progress::Progress;
 use super::queues::Queues;
+use super::replace::Replacements;
 use super::snapshots::{Receiving, Sending};
 use super::transport::Transport;
 use super::{
@@ -233,6 +235,8 @@ fn handle(
             errands: means.errands.clone(),
         },
         peer_urls: config.initial_advertise_peer_urls.clone(),
+        promises: Promises::default(),
+        replacements: Replacements::default(),
         deadlines: Arc::new(Mutex::new(Deadlines::default())),
         metrics: Arc::new(Metrics::new(config.metrics_extensive)),
         driver: wires.driver.clone(),
@@ -317,6 +321,7 @@ fn request_limits(config: &Config) -> Limits {
         election_timeout: config.election_timeout,
         unary_warning: config.warning_unary_request_duration,
         strict_reconfig: config.strict_reconfig_check,
+        auto_replace: config.auto_replace,
         watch: crate::watch::Limits {
             fragment_bytes: config.max_request_bytes + limits::GRPC_OVERHEAD_BYTES,
             progress_interval_ms: config.watch_progress_notify_interval.as_millis() as u64,

@@ -29,6 +29,7 @@ mod corruption;
 mod driver;
 mod duties;
 mod errands;
+mod forgotten;
 mod handle;
 mod haste;
 mod ids;
@@ -48,6 +49,7 @@ mod reads;
 mod rebuild;
 mod reconfigure;
 mod records;
+mod replace;
 mod sendings;
 #[cfg(debug_assertions)]
 pub mod sim;
@@ -64,11 +66,13 @@ use tokio::sync::mpsc;
 use crate::config::Config;
 use crate::error::Fault;
 
-pub use boot::{BootError, Connect, Founding, Joined};
+pub use boot::{BootError, Connect, Founding, Joined, Told};
 pub use clock::Clock;
+pub use forgotten::{Heard, Promise};
 pub use handle::{Answer, Handle, Limits, Sizes};
 pub use progress::Standing;
 pub use rebuild::{Damage, note_panic, rebuild};
+pub use replace::{INTERVAL as REPLACEMENT_INTERVAL, Replaced, Unreplaced};
 pub use transport::{Alone, BoxFuture, Outgoing, Overrun, Transport};
 pub(crate) use watches::{Requests as WatchRequests, Stream as WatchStream};
 
@@ -95,14 +99,10 @@ struct Stop {
 impl Node {
     /// Opens or founds the data directory and starts the threads.
     ///
-    /// What a member that joins was told comes as `joined`; a directory that holds a member
-    /// already does not need it. `connect` makes the way to the others.
-    pub fn start(
-        config: Config,
-        joined: Option<Joined>,
-        connect: Connect,
-    ) -> Result<Self, BootError> {
-        boot::start(config, joined, connect)
+    /// `told` is what others said: to a member that joins, and to one that was here before.
+    /// `connect` makes the way to them.
+    pub fn start(config: Config, told: Told, connect: Connect) -> Result<Self, BootError> {
+        boot::start(config, told, connect)
     }
 
     /// A handle to the node.

@@ -3,6 +3,7 @@
 //! It is called on that edge's threads, so nothing here waits. What has no room is dropped: raft
 //! repeats what matters.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Handle;
 use super::driver::Input;
+use super::forgotten::Promise;
 use super::transport::{Outgoing, Overrun, Transport};
 use crate::error::Error;
 use crate::raft::{Flow, Message, Progress};
@@ -26,7 +28,13 @@ const TRANSFER_POLL: Duration = Duration::from_millis(5);
 impl Handle {
     /// Hears a message of another member, which is who it says.
     pub fn receive(&self, message: Message) -> Result<(), Overrun> {
+        self.shared.promises.hear(&message);
         self.tell_driver(Input::Message(Box::new(message))).map_err(|_| Overrun)
+    }
+
+    /// What other members were heard to promise since this one began, for when they begin again.
+    pub fn promises(&self) -> BTreeMap<u64, Promise> {
+        self.shared.promises.all()
     }
 
     /// Notes that messages to a member were lost.

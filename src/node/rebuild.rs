@@ -22,7 +22,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 
 use super::boot::{self, BootError, DirectoryLock};
-use super::{records, snapshots};
+use super::{forgotten, records, snapshots};
 use crate::config::Config;
 use crate::error::Fault;
 use crate::machine::Applied;
@@ -58,7 +58,7 @@ pub(super) fn is_damage(fault: &Fault, state: &Path) -> bool {
         Fault::Io { path, source, .. } => {
             path.starts_with(state) && source.kind() == std::io::ErrorKind::NotFound
         }
-        Fault::Broken(_) => false,
+        Fault::Forgotten(_) | Fault::Broken(_) => false,
     }
 }
 
@@ -74,6 +74,14 @@ pub(super) fn opened(state: &Path) {
 
 /// Notes with the states of this process that a fault concerns what the next start must do.
 pub(super) fn note(fault: &Fault) {
+    if let Fault::Forgotten(why) = fault {
+        let states = STATES.lock();
+        // Which of several members in one process it was is not known; its next start finds out.
+        if let (Some((state, _)), 1) = (states.first_key_value(), states.len()) {
+            forgotten::note(state.parent().unwrap_or(state), why);
+        }
+        return;
+    }
     for (state, opens) in STATES.lock().iter().filter(|(state, _)| is_damage(fault, state)) {
         mark(state, *opens);
     }

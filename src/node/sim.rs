@@ -108,7 +108,8 @@ impl Member {
         create_dir(&*means.disk, &data_dir)?;
         let layout = Layout::new(&data_dir, config.wal_dir.as_deref());
         let found = layout.inspect(&*means.disk)?;
-        let assembly = boot::take_up(config, &layout, &means, found, (joined, connect))?;
+        let told = boot::Told { joined, ..boot::Told::default() };
+        let assembly = boot::take_up(config, &layout, &means, found, (told, connect))?;
         Self::animate(assembly, errands).map_err(BootError::Fault)
     }
 

@@ -196,14 +196,14 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    fn of(kind: &'static str, body: Vec<u8>) -> Self {
+    pub fn of(kind: &'static str, body: Vec<u8>) -> Self {
         let headers =
             HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(kind))]);
         Self { status: StatusCode::OK, headers, body: body.into() }
     }
 
     /// A refusal as Go writes it.
-    fn refusal(status: StatusCode, text: &str) -> Self {
+    pub fn refusal(status: StatusCode, text: &str) -> Self {
         let mut reply = Self::of("text/plain; charset=utf-8", format!("{text}\n").into_bytes());
         let nosniff = HeaderValue::from_static("nosniff");
         reply.headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
@@ -211,7 +211,7 @@ impl Reply {
         reply
     }
 
-    fn method(allowed: Option<&'static str>) -> Self {
+    pub fn method(allowed: Option<&'static str>) -> Self {
         let mut reply = Self::refusal(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
         if let Some(allowed) = allowed {
             reply.headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
@@ -244,7 +244,7 @@ impl Desk {
         })
     }
 
-    fn signed(&self, mut reply: Reply) -> Reply {
+    pub(super) fn signed(&self, mut reply: Reply) -> Reply {
         reply.headers.extend(self.identity.answer_headers());
         reply
     }
@@ -336,7 +336,7 @@ impl Desk {
     }
 }
 
-async fn read_request(body: Incoming) -> Result<Bytes, Reply> {
+pub(super) async fn read_request(body: Incoming) -> Result<Bytes, Reply> {
     match Limited::new(body, REQUEST_BYTES_MAX).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => {
@@ -347,7 +347,7 @@ async fn read_request(body: Incoming) -> Result<Bytes, Reply> {
     }
 }
 
-fn unreadable() -> Reply {
+pub(super) fn unreadable() -> Reply {
     Reply::refusal(StatusCode::BAD_REQUEST, "error unmarshalling request")
 }
 

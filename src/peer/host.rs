@@ -1,5 +1,6 @@
 //! The node as the host of its transport.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::error::Error;
 use crate::members::Member;
 use crate::metrics::Metrics;
 use crate::mvcc::HashKv;
-use crate::node::{BoxFuture, Handle, Outgoing, Overrun};
+use crate::node::{BoxFuture, Handle, Outgoing, Overrun, Promise, Replaced, Unreplaced};
 use crate::pb::LeaseTimeToLiveResponse;
 use crate::raft::Message;
 
@@ -61,6 +62,15 @@ impl Host for Handle {
     ) -> BoxFuture<'static, Result<LeaseTimeToLiveResponse, Error>> {
         let node = self.clone();
         Box::pin(async move { node.time_to_live_here(id, keys).await })
+    }
+
+    fn promises(&self) -> BTreeMap<u64, Promise> {
+        Handle::promises(self)
+    }
+
+    fn replace(&self, peer_urls: Vec<String>) -> BoxFuture<'static, Result<Replaced, Unreplaced>> {
+        let node = self.clone();
+        Box::pin(async move { Handle::replace(&node, peer_urls).await })
     }
 
     fn promote(&self, id: u64) -> BoxFuture<'static, Result<Vec<Member>, Error>> {

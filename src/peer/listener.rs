@@ -108,12 +108,12 @@ impl Gate {
         match tls {
             None => {
                 if self.door.hears_plain_text(&mut stream, &from.to_string()).await {
-                    answer_all(desk, stream).await;
+                    answer_all(desk, stream, from).await;
                 }
             }
             Some(peers) => {
                 if let Some(stream) = self.door.admit(stream, &peers, from).await {
-                    answer_all(desk, stream).await;
+                    answer_all(desk, stream, from).await;
                 }
             }
         }
@@ -121,13 +121,13 @@ impl Gate {
 }
 
 /// Answers the requests of one connection.
-async fn answer_all<S>(desk: Desk, stream: S)
+async fn answer_all<S>(desk: Desk, stream: S, from: SocketAddr)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |request| {
         let desk = desk.clone();
-        async move { Ok::<_, Infallible>(desk.answer(request).await) }
+        async move { Ok::<_, Infallible>(desk.answer(request, from.ip()).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -30,6 +30,8 @@
 //! | `/members/hashkv` | GET | the hash of the rows |
 //! | `/downgrade/enabled` | GET | false |
 //! | `/kvorum/state` | GET | our whole state, for a kvorum that lost its own |
+//! | `/kvorum/promises` | GET | what members were heard to promise, for a kvorum that begins |
+//! | `/kvorum/replace` | POST | replaces the kvorum that calls, which lost its log |
 //!
 //! In reading order: `codec` and `headers` are pure; `lane` is an outgoing stream, `remote` a
 //! member with its lanes, `outward` what is asked of it (`dial`, with `patience`), `snapshot` the
@@ -63,6 +65,7 @@ mod listener;
 mod outward;
 mod patience;
 mod prober;
+pub mod recall;
 mod remote;
 mod server;
 mod snapshot;
@@ -72,6 +75,7 @@ mod transport;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::io;
 
 use bytes::Bytes;
@@ -88,7 +92,7 @@ use crate::error::Error;
 use crate::members::Member;
 use crate::metrics::Metrics;
 use crate::mvcc::HashKv;
-use crate::node::{BoxFuture, Outgoing, Overrun};
+use crate::node::{BoxFuture, Outgoing, Overrun, Promise, Replaced, Unreplaced};
 use crate::pb::LeaseTimeToLiveResponse;
 use crate::raft::Message;
 
@@ -124,6 +128,10 @@ pub trait Host: Send + Sync + 'static {
         id: i64,
         keys: bool,
     ) -> BoxFuture<'static, Result<LeaseTimeToLiveResponse, Error>>;
+    /// What members were heard to promise since this one began.
+    fn promises(&self) -> BTreeMap<u64, Promise>;
+    /// Replaces the member with these peer URLs, if this member leads.
+    fn replace(&self, peer_urls: Vec<String>) -> BoxFuture<'static, Result<Replaced, Unreplaced>>;
     /// Promotes a learner, if this member leads.
     fn promote(&self, id: u64) -> BoxFuture<'static, Result<Vec<Member>, Error>>;
     /// The hash of the rows as of a revision.

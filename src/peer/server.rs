@@ -1,5 +1,6 @@
 //! Answers to other members.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use super::codec::{check_addresses, decode_message};
 use super::forward::Reply;
 use super::headers::{Identity, Membership, Refusal, check_method, introduction};
 use super::lane::Outgoing;
+use super::recall;
 use super::snapshot;
 use super::state::{self, Given, State};
 use super::transport::Peers;
@@ -44,7 +46,7 @@ impl Desk {
     }
 
     /// Answers one request.
-    pub async fn answer(&self, request: Request<Incoming>) -> Answer {
+    pub async fn answer(&self, request: Request<Incoming>, from: IpAddr) -> Answer {
         let (head, body) = request.into_parts();
         let path = head.uri.path();
         if let Some(rest) = path.strip_prefix("/raft/stream/") {
@@ -70,12 +72,10 @@ impl Desk {
                     answer
                 }
             },
+            recall::PROMISES => known(self.promises(&head.method)),
+            recall::REPLACE => known(self.replacement(&head.method, body, from).await),
             path => match self.question(&head.method, path, &head.headers, body).await {
-                Some(Reply { status, headers, body }) => {
-                    let mut answer = Response::new(Either::Left(Full::new(body)));
-                    (*answer.status_mut(), *answer.headers_mut()) = (status, headers);
-                    answer
-                }
+                Some(reply) => known(reply),
                 None => refuse(Refusal::NoSuchPath, HeaderMap::new()),
             },
         }
@@ -201,6 +201,12 @@ fn probe() -> String {
     let mut now = String::new();
     SystemTime.format_time(&mut Writer::new(&mut now)).expect("a string takes everything");
     format!("{{\"OK\":true,\"Now\":\"{now}\"}}\n")
+}
+
+fn known(Reply { status, headers, body }: Reply) -> Answer {
+    let mut answer = Response::new(Either::Left(Full::new(body)));
+    (*answer.status_mut(), *answer.headers_mut()) = (status, headers);
+    answer
 }
 
 fn whole(content_type: &'static str, body: String) -> Answer {

@@ -58,9 +58,9 @@ pub(super) fn recover(boot: Boot) -> Result<Log, Fault> {
     }
     if boot.applied > index || hard_state.commit > index {
         let (applied, commit) = (boot.applied, hard_state.commit);
-        return broken(format!(
+        return Err(Fault::Forgotten(format!(
             "the log ends at {index}, but {applied} is applied and {commit} committed"
-        ));
+        )));
     }
     if hard_state.term < term {
         return broken(format!("the log reached term {term}, the hard state {}", hard_state.term));

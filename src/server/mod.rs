@@ -18,6 +18,7 @@ mod discovery;
 mod introduction;
 mod listener;
 mod repair;
+mod replace;
 mod seats;
 mod wire;
 mod worker;
@@ -28,6 +29,7 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
 use crate::api::{Router, Serving};
@@ -68,6 +70,13 @@ pub enum StartError {
          Start this member again when another one of its cluster runs; or restore a snapshot"
     )]
     Damaged { damage: String, why: String },
+    #[error(
+        "the log or the vote of this member is lost: {why}. It could undo what it agreed to, so it \
+         must not come back under its id. {advice}"
+    )]
+    Forgotten { why: String, advice: String },
+    #[error("this member is not replaced by itself: {why}")]
+    Unreplaced { why: String },
     #[error(transparent)]
     Ask(#[from] peer::join::AskError),
     #[error(transparent)]
@@ -101,6 +110,8 @@ pub struct Running {
     node: Option<Node>,
     peers: peer::Transport,
     inside: Inside,
+    /// What is still done of the start; it ends with this.
+    _errands: JoinSet<()>,
     client_addresses: Vec<SocketAddr>,
     peer_addresses: Vec<SocketAddr>,
     metrics_addresses: Vec<SocketAddr>,
@@ -114,14 +125,17 @@ pub struct Running {
 impl Server {
     /// Starts a member and returns when it serves.
     ///
-    /// A member of several whose state is damaged takes another member's first.
+    /// A member of several whose state is damaged takes another member's first; one whose log is
+    /// lost is replaced, if the configuration says so.
     pub async fn start(config: Config) -> Result<Running, StartError> {
+        let config = replace::resume(config).await?;
         match Self::begin(config.clone()).await {
+            Ok(running) => Ok(running),
             Err(StartError::Node(BootError::Damaged(damage))) => {
                 repair::repair(&config, &damage).await?;
                 Self::begin(config).await
             }
-            started => started,
+            Err(refusal) => Self::begin(replace::replace(config, refusal).await?).await,
         }
     }
 
@@ -136,7 +150,8 @@ impl Server {
         let peer_addresses = bound.peers.iter().map(peer::Listener::address).collect();
         let Bound { listeners, peers: peer_listeners, tls, peer_tls } = bound;
         let config = discovery::settle(config).await?;
-        let joined = introduction::introduce(&config, peer_tls.as_ref()).await?;
+        let told = introduction::introduce(&config, peer_tls.as_ref()).await?;
+        let joining = replace::is_joining(&config);
         let (settings, check) = (Settings::new(&config), config.initial_corrupt_check);
         let serving = Serving::new(config.stop_serving_on_defrag);
         let (made, peers) = std::sync::mpsc::channel();
@@ -145,7 +160,7 @@ impl Server {
             let _ = made.send(transport.clone());
             Ok(Arc::new(transport) as Arc<dyn node::Transport>)
         };
-        let node = Node::start(config, joined, Box::new(connect))?;
+        let node = Node::start(config, told, Box::new(connect))?;
         let peers = peers.recv().expect("a node that started is connected");
         let handle = node.handle();
         if let Err(refusal) = await_ready(&handle, check).await {
@@ -158,6 +173,10 @@ impl Server {
             return Err(refusal);
         }
         describe(&handle).await;
+        let mut errands = JoinSet::new();
+        if let Some(note) = joining {
+            errands.spawn(replace::promote(handle.clone(), note));
+        }
 
         let (stop, stopping) = watch::channel(false);
         let (close, closing) = watch::channel(false);
@@ -181,6 +200,7 @@ impl Server {
             node: Some(node),
             peers,
             inside,
+            _errands: errands,
             client_addresses,
             peer_addresses,
             metrics_addresses,

@@ -6,6 +6,7 @@
 //!   format               one line: this is kvorum's, which format, which engine
 //!   member/wal/          the write-ahead log (or --wal-dir)
 //!   member/state/        the state engine's files
+//!   quarantine/          what was left of members that were replaced; in --wal-dir, too
 //! ```
 //!
 //! - `format` says *founding* until everything in it exists; a crash before that leaves nothing
@@ -20,6 +21,9 @@ use crate::error::Fault;
 /// The format this version writes and the newest it reads.
 const FORMAT: u32 = 1;
 const FORMAT_BYTES_MAX: u64 = 4096;
+
+/// Where the remains of members are that were replaced here: nobody's business but the operator's.
+pub const QUARANTINE: &str = "quarantine";
 
 /// What a data directory turned out to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,7 +124,7 @@ impl Layout {
         }
         let names =
             disk.list(&self.data_dir).map_err(|error| Fault::io("list", &self.data_dir, error))?;
-        let ours = ["lock", "lost+found", "format.tmp"];
+        let ours = ["lock", "lost+found", "format.tmp", QUARANTINE];
         let foreign = names.iter().find(|name| !ours.iter().any(|our| name.as_os_str() == *our));
         match foreign {
             None => Ok(Found::Nothing),
@@ -133,7 +137,10 @@ impl Layout {
 
     /// Marks the directory as being founded and makes its directories, empty.
     pub fn begin(&self, disk: &dyn Disk) -> Result<(), LayoutError> {
-        let list = |dir: &Path| disk.list(dir).map_err(|error| Fault::io("list", dir, error));
+        let list = |dir: &Path| {
+            let names = disk.list(dir).map_err(|error| Fault::io("list", dir, error))?;
+            Ok::<_, Fault>(names.into_iter().filter(|name| name != QUARANTINE).collect::<Vec<_>>())
+        };
         if !disk.exists(&self.format_path())
             && disk.exists(&self.wal)
             && let Some(name) = list(&self.wal)?.first()

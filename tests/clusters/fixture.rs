@@ -283,7 +283,9 @@ impl Cluster {
 
 impl Member {
     fn begin_work(&mut self, running: Running) {
-        assert_eq!(self.id, running.node().member_id());
+        let id = running.node().member_id();
+        assert!(self.config.auto_replace || self.id == id, "it is another member");
+        self.id = id;
         let url = format!("http://{}", running.client_addresses()[0]);
         let endpoint = Endpoint::from_shared(url).expect("an address");
         self.channel = Some(endpoint.connect_lazy());
@@ -292,6 +294,11 @@ impl Member {
 
     pub fn id(&self) -> u64 {
         self.id
+    }
+
+    /// Where others reach it.
+    pub fn peer_url(&self) -> String {
+        self.relay.url()
     }
 
     /// Where it keeps its data.

@@ -4,6 +4,7 @@
 //! - `leaders`: a leader that is lost, and one that hands over.
 //! - `partitions`: members that do not hear each other, both ways or one way.
 //! - `corruption`: rows that differ, states that are damaged.
+//! - `forgotten`: members whose log is lost or older than what they promised.
 //! - `snapshots`: followers too far behind for the log.
 //! - `leases`: kept alive through any member, timed by whoever leads.
 //! - `members`: added, moved, promoted and removed.
@@ -14,6 +15,7 @@
 mod client;
 mod corruption;
 mod fixture;
+mod forgotten;
 mod leaders;
 mod leases;
 mod members;

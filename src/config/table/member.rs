@@ -159,7 +159,14 @@ pub static MEMBER: [Flag; 31] = [
     ),
 ];
 
-pub static OWN: [Flag; 2] = [
+pub static OWN: [Flag; 3] = [
+    flag(
+        "auto-replace",
+        Bool,
+        "false",
+        "A member whose log or vote is lost is replaced as a learner with a new id, by itself.",
+        Built,
+    ),
     flag("storage-engine", Choice(&["redb", "sled"]), "redb", "What holds the state.", Built),
     flag("worker-threads", Unsigned, "0", "Threads that serve; 0 is one per core.", Built),
 ];

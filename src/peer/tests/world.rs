@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::members::Member;
 use crate::metrics::Metrics;
 use crate::mvcc::HashKv;
-use crate::node::{BoxFuture, Overrun};
+use crate::node::{BoxFuture, Overrun, Promise, Replaced, Unreplaced};
 use crate::pb::LeaseTimeToLiveResponse;
 use crate::peer::codec::Kind;
 use crate::peer::headers::{Identity, Membership};
@@ -100,6 +100,14 @@ impl Host for Witness {
         }
         self.received.lock().push(message);
         Ok(())
+    }
+
+    fn promises(&self) -> BTreeMap<u64, Promise> {
+        BTreeMap::new()
+    }
+
+    fn replace(&self, _: Vec<String>) -> BoxFuture<'static, Result<Replaced, Unreplaced>> {
+        Box::pin(async { Err(Unreplaced::NotLeader) })
     }
 
     fn unreachable(&self, id: u64) {

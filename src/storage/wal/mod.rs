@@ -55,6 +55,7 @@ pub use fuzz::fuzz_open;
 pub use open::Recovered;
 pub use spare::{Order, Spare};
 pub use verify::{Report, SegmentReport, verify};
+pub use walk::is_lost;
 
 use format::{Link, PAGE_BYTES, SECTOR_BYTES};
 use segment::{Header, Name, Segment};

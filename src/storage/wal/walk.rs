@@ -29,6 +29,11 @@ const FOREIGN: &str = "Give this member the directory that belongs to it";
 const EMPTY: &str = "Give this member the directory that holds its log, or let it begin a new one";
 const NEWER: &str = "Start the version of kvorum that wrote it, or a later one";
 
+/// Whether a fault means that the log, or a part of it, is lost.
+pub fn is_lost(fault: &Fault) -> bool {
+    matches!(fault, Fault::Corrupt { advice, .. } if [LOST, EMPTY].contains(advice))
+}
+
 /// A log being read. After a fault it holds what was read before it.
 #[derive(Debug)]
 pub struct Walk<'a> {
