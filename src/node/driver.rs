@@ -29,13 +29,14 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use super::applier::{self, Committed};
+use super::arrivals::Arrivals;
 use super::haste::Haste;
 use super::log::Log;
 use super::missing::Missing;
 use super::progress::Progress;
 use super::proposals::{Answer, Claim, Proposal, Proposals};
 use super::queues::Queues;
-use super::reads::{Reader, Reads};
+use super::reads::Reads;
 use super::sendings::Sendings;
 use super::snapshots::{self, Staged};
 use super::transport::Transport;
@@ -80,8 +81,8 @@ pub(super) enum Input {
     Persisted(u64),
     /// A segment reserved for the log, or why there is none.
     Stock(Result<Spare, Fault>),
-    /// A reader waits until applied state shows everything acknowledged before now.
-    Read(Reader),
+    /// Readers wait until applied state shows everything acknowledged before now.
+    Readers,
     /// A peer says something.
     Message(Box<Message>),
     /// Messages to a peer were lost.
@@ -116,6 +117,7 @@ pub(super) struct Parts {
     pub catchup_entries: u64,
     pub inbox: Receiver<Input>,
     pub queues: Queues,
+    pub readers: Arrivals,
     pub log: Log,
     pub applier: Sender<applier::Job>,
     pub peers: Arc<dyn Transport>,
@@ -140,8 +142,6 @@ fn run(parts: Parts) -> Result<(), Fault> {
     let inbox = parts.inbox.clone();
     let mut driver = Driver::begin(parts, clock::now())?;
     loop {
-        // Others may be about to say something; what is heard together costs one turn.
-        thread::yield_now();
         let first = match inbox.recv_deadline(driver.due()) {
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
             waited => waited.ok(),
@@ -180,12 +180,13 @@ pub(super) struct Driver {
 impl Driver {
     /// A driver that has done what there is to do before the first input.
     pub fn begin(parts: Parts, now: Instant) -> Result<Self, Fault> {
+        let reads = Reads::new(parts.readers.clone());
         let mut driver = Self {
             now,
             next_tick: now + parts.tick,
             parts,
             proposals: Proposals::default(),
-            reads: Reads::default(),
+            reads,
             held_messages: Vec::new(),
             held_questions: Vec::new(),
             haste: Haste::default(),
@@ -215,7 +216,8 @@ impl Driver {
 
     /// When the next turn is due, whether or not there is an input.
     pub fn due(&self) -> Instant {
-        self.haste.due().map_or(self.next_tick, |due| due.min(self.next_tick))
+        let dues = [self.haste.due(), self.reads.due()];
+        dues.into_iter().flatten().fold(self.next_tick, Instant::min)
     }
 
     /// Takes the first input and all that wait behind it, notes the time, and does what follows.
@@ -321,7 +323,7 @@ impl Driver {
             Input::Propose(_) => unreachable!("proposals are gathered by the caller"),
             Input::ProposeChange { change, reply } => self.propose_change(&change, reply),
             // Looked at in every turn.
-            Input::Applied => {}
+            Input::Applied | Input::Readers => {}
             Input::ConfChange { index, change } => {
                 let applied = self.parts.core.apply_conf_change(index, &change)?;
                 if applied.removed {
@@ -334,10 +336,6 @@ impl Driver {
             Input::Checkpointed(applied) => self.checkpointed(applied)?,
             Input::Persisted(number) => self.persisted(number),
             Input::Stock(spare) => self.parts.log.stock(spare)?,
-            Input::Read(reply) if self.parts.progress.read_open.load(Ordering::Acquire) => {
-                let _ = reply.send(Ok(()));
-            }
-            Input::Read(reply) => self.reads.come(reply),
             Input::Message(message) => self.step(*message)?,
             Input::Unreachable(id) => self.parts.core.report_unreachable(id),
             Input::Disconnected(id) => self.disconnected(id),
@@ -453,6 +451,9 @@ impl Driver {
 
     /// Puts the readers' question, if they have one and it can be put.
     fn ask(&mut self) {
+        if self.parts.progress.read_open.load(Ordering::Acquire) {
+            self.reads.open();
+        }
         if !self.reads.wants_to_ask(self.now) {
             return;
         }

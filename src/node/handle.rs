@@ -10,6 +10,7 @@ use prost::Message as _;
 use tokio::sync::{oneshot, watch};
 
 use super::applier::{self, Job};
+use super::arrivals::Arrivals;
 use super::checkpointer;
 use super::driver::Input;
 use super::errands::Errands;
@@ -98,6 +99,7 @@ pub(super) struct Shared {
     pub metrics: Arc<Metrics>,
     pub driver: Sender<Input>,
     pub queues: Queues,
+    pub readers: Arrivals,
     pub applier: Sender<Job>,
     pub checkpointer: Sender<checkpointer::Job>,
     pub watches: Sender<watches::Input>,
@@ -352,7 +354,9 @@ impl Handle {
             return Ok(());
         }
         let (reply, opened) = oneshot::channel();
-        self.tell_driver(Input::Read(reply))?;
+        if self.shared.readers.come(reply)? {
+            self.tell_driver(Input::Readers)?;
+        }
         match tokio::time::timeout(self.shared.limits.request_timeout, opened).await {
             Ok(answer) => answer.unwrap_or(Err(Error::Stopped)),
             Err(_) => Err(Error::Timeout),

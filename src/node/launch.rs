@@ -8,6 +8,7 @@ use flume::{Receiver, Sender};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
+use super::arrivals::Arrivals;
 use super::boot::{self, BootError, Connect, DirectoryLock, Joined, Recovered};
 use super::forgotten::Promises;
 use super::handle::{Handle, Limits, Shared};
@@ -241,6 +242,7 @@ fn handle(
         metrics: Arc::new(Metrics::new(config.metrics_extensive)),
         driver: wires.driver.clone(),
         queues: Queues::default(),
+        readers: Arrivals::default(),
         applier: wires.applier.clone(),
         checkpointer: wires.checkpointer.clone(),
         watches: wires.watches.clone(),
@@ -298,6 +300,7 @@ fn driver(
         catchup_entries: config.snapshot_catchup_entries,
         inbox,
         queues: shared.queues.clone(),
+        readers: shared.readers.clone(),
         log,
         peers,
         snapshots: shared.sending.clone(),

@@ -21,6 +21,7 @@
 //! Everybody else holds a [`Handle`].
 
 mod applier;
+mod arrivals;
 mod boot;
 mod checkpointer;
 mod clock;

@@ -55,7 +55,7 @@ impl Queues {
 
     fn bound(&self, input: &Input) -> Option<(&AtomicUsize, usize)> {
         match input {
-            Input::Propose(_) | Input::ProposeChange { .. } | Input::Read(_) | Input::Ask(_) => {
+            Input::Propose(_) | Input::ProposeChange { .. } | Input::Ask(_) => {
                 Some((&self.clients, limits::DRIVER_INBOX_MAX))
             }
             Input::Message(_) | Input::Unreachable(_) => {

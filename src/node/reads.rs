@@ -4,28 +4,32 @@
 //! come ─▶ next ─▶ one question to the leader ─▶ an index ─▶ applied ─▶ look
 //! ```
 //!
-//! One question is under way at a time; whoever comes meanwhile shares the next one. A question
-//! may be lost without a trace, so it is put again after a while, as a new one. How long a reader
-//! is willing to wait is measured where it waits.
+//! One question is under way at a time; whoever comes meanwhile shares the next one. Where many
+//! come, the next one also waits a little for company: it costs all members the same however many
+//! share it. A question may be lost without a trace, so it is put again after a while, as a new
+//! one. How long a reader is willing to wait is measured where it waits.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
-
-use crate::error::Error;
+use super::arrivals::{Arrivals, Reader};
 use crate::raft::ReadId;
 
 /// When a question without an answer is put again.
 const RETRY: Duration = Duration::from_millis(500);
-
-pub(super) type Reader = oneshot::Sender<Result<(), Error>>;
+/// A question that so many shared was a busy member's: there the next one waits for company, as
+/// a question costs all members the same however many share it.
+const COMPANY: usize = 16;
+/// How long after the one before.
+const SPACING: Duration = Duration::from_micros(200);
 
 /// Readers, by how far they have come.
-#[derive(Default)]
 pub(super) struct Reads {
+    arrivals: Arrivals,
     next: Vec<Reader>,
     asked: Option<Asked>,
+    /// Until when the next question waits for company.
+    waits_until: Option<Instant>,
     /// Who may look when an index is applied, ascending.
     answered: VecDeque<(u64, Vec<Reader>)>,
 }
@@ -37,8 +41,9 @@ struct Asked {
 }
 
 impl Reads {
-    pub fn come(&mut self, reader: Reader) {
-        self.next.push(reader);
+    pub fn new(arrivals: Arrivals) -> Self {
+        let (next, answered) = (Vec::new(), VecDeque::new());
+        Self { arrivals, next, asked: None, waits_until: None, answered }
     }
 
     /// Whether a question should be put now.
@@ -47,15 +52,24 @@ impl Reads {
         if self.asked.as_ref().is_some_and(is_late) {
             self.lose_asked();
         }
-        if self.asked.is_none() {
-            self.next.retain(|reader| !reader.is_closed());
+        self.waits_until = self.waits_until.filter(|until| now < *until);
+        if self.asked.is_some() || self.waits_until.is_some() {
+            return false;
         }
-        self.asked.is_none() && !self.next.is_empty()
+        self.arrivals.take_into(&mut self.next);
+        self.next.retain(|reader| !reader.is_closed());
+        !self.next.is_empty()
+    }
+
+    /// When a question that waits for company is put, should anybody have one.
+    pub fn due(&self) -> Option<Instant> {
+        self.waits_until.filter(|_| self.asked.is_none())
     }
 
     /// Notes that the question was put for everybody who has come.
     pub fn asked(&mut self, id: ReadId, now: Instant) {
         let readers = std::mem::take(&mut self.next);
+        self.waits_until = (readers.len() >= COMPANY).then(|| now + SPACING);
         self.asked = Some(Asked { id, since: now, readers });
     }
 
@@ -93,6 +107,7 @@ impl Reads {
 
     /// Lets everybody look.
     pub fn open(&mut self) {
+        self.arrivals.take_into(&mut self.next);
         let asked = self.asked.take().map(|asked| asked.readers);
         let answered = self.answered.drain(..).flat_map(|(_, readers)| readers);
         for reader in self.next.drain(..).chain(asked.into_iter().flatten()).chain(answered) {
@@ -103,5 +118,11 @@ impl Reads {
     /// Whether somebody waits for an index to be applied.
     pub fn await_applied(&self) -> bool {
         !self.answered.is_empty()
+    }
+}
+
+impl Drop for Reads {
+    fn drop(&mut self) {
+        self.arrivals.close();
     }
 }

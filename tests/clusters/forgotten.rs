@@ -170,6 +170,8 @@ async fn replaces_itself(lose: impl FnOnce(&Member)) {
     stop.store(true, Ordering::Relaxed);
     let acknowledged = load.await.expect("it ends");
     assert!(!acknowledged.is_empty());
+    // It is the last to hear that it has a vote.
+    until("a member that serves", async || member.get("any").await.ok().map(drop)).await;
     for key in &acknowledged {
         assert!(member.get(key).await.expect("a get").is_some(), "{key} is lost");
     }
