@@ -158,6 +158,9 @@ pub enum Error {
     Canceled,
     #[error("etcdserver: context deadline exceeded")]
     DeadlineExceeded,
+    /// A proposal that no leader was there to take, for as long as its client was to wait.
+    #[error("context deadline exceeded")]
+    NotTaken,
     /// A renewal that met a leader not yet sure of its leadership.
     #[error("not a primary lessor")]
     NotPrimaryLessor,
@@ -237,7 +240,7 @@ impl Error {
             | Self::TimeoutWaitAppliedIndex
             | Self::Unhealthy => Code::Unavailable,
             Self::Corrupt => Code::DataLoss,
-            Self::DeadlineExceeded => Code::DeadlineExceeded,
+            Self::DeadlineExceeded | Self::NotTaken => Code::DeadlineExceeded,
             Self::RangeStreamSort | Self::RangeStreamFilters | Self::NotBuilt(_) => {
                 Code::Unimplemented
             }

@@ -84,7 +84,7 @@ impl Service for Maintenance {
         &self,
         request: Request<DowngradeRequest>,
     ) -> Result<Response<DowngradeResponse>, Status> {
-        answer(self.do_downgrade(request.get_ref()))
+        answer(self.do_downgrade(request.get_ref()).await)
     }
 }
 
@@ -151,10 +151,16 @@ impl Maintenance {
     }
 
     /// Whether a downgrade would be possible, and the end of one; starting one is not built.
-    fn do_downgrade(&self, request: &DowngradeRequest) -> Result<DowngradeResponse, Error> {
+    async fn do_downgrade(&self, request: &DowngradeRequest) -> Result<DowngradeResponse, Error> {
         let action = DowngradeAction::try_from(request.action);
         match action.map_err(|_| Error::UnknownMethod)? {
-            DowngradeAction::Validate => version::may_downgrade_to(&request.version)?,
+            DowngradeAction::Validate => {
+                let judged = version::may_downgrade_to(&request.version);
+                if judged != Err(Error::WrongDowngradeVersionFormat) {
+                    self.node.read_barrier().await?;
+                }
+                judged?;
+            }
             DowngradeAction::Enable => {
                 version::may_downgrade_to(&request.version)?;
                 return Err(Error::NotBuilt("cluster downgrade"));

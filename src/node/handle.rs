@@ -242,6 +242,11 @@ impl Handle {
     /// What an answer that did not come most likely waits for, in etcd's terms.
     fn why_late(&self, since_ms: u64) -> Error {
         let Shared { progress, limits, clock, .. } = &*self.shared;
+        let leader = progress.leader.load(Ordering::Acquire);
+        if leader == 0 && progress.leaderless_ms.load(Ordering::Acquire) < since_ms {
+            // It was held all the time, and raft never saw it.
+            return Error::NotTaken;
+        }
         let elected_ms = progress.elected_ms.load(Ordering::Acquire);
         let lost_ms = elected_ms.saturating_sub(2 * limits.election_timeout.as_millis() as u64);
         if since_ms > lost_ms && since_ms < elected_ms {
@@ -252,7 +257,6 @@ impl Handle {
             let since = self.shared.membership.peers().active_since(id);
             id == self.member_id() || since.is_some_and(|since| clock::since(since) > age)
         };
-        let leader = progress.leader.load(Ordering::Acquire);
         let is_cut_off = if leader == self.member_id() {
             let members = self.members();
             let voters = || members.iter().filter(|member| !member.is_learner);

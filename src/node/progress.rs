@@ -25,6 +25,8 @@ pub(super) struct Progress {
     pub removed: AtomicBool,
     /// When this member last learned of a new leader, in milliseconds of the node's clock.
     pub elected_ms: AtomicU64,
+    /// Since when there has been no leader, by the same clock; of no meaning while there is one.
+    pub leaderless_ms: AtomicU64,
     /// Whether the node is being stopped.
     pub stopping: AtomicBool,
 }

@@ -10,6 +10,9 @@ impl Driver {
     pub(super) fn stand(&mut self, standing: Standing) {
         let progress = self.parts.progress.clone();
         let leads = standing.role == Role::Leader;
+        if standing.leader == 0 && progress.leader.load(Ordering::Acquire) != 0 {
+            progress.leaderless_ms.store(self.parts.clock.now_ms(), Ordering::Release);
+        }
         let before = progress.leader.swap(standing.leader, Ordering::AcqRel);
         if before != standing.leader && standing.leader != 0 {
             self.parts.metrics.leader_changes.inc();
