@@ -124,7 +124,7 @@ impl Maintenance {
             raft_applied_index: progress.applied,
             errors,
             db_size_in_use: sizes.in_use_bytes,
-            is_learner: false,
+            is_learner: self.node.is_learner(),
             storage_version: version::STORAGE.to_owned(),
             db_size_quota: sizes.quota_bytes,
             downgrade_info: Some(DowngradeInfo::default()),

@@ -480,6 +480,7 @@ impl Handle {
         let (metrics, standing) = (self.metrics(), self.progress());
         metrics.has_leader.set(i64::from(standing.leader != 0));
         metrics.is_leader.set(i64::from(standing.leader == self.member_id()));
+        metrics.is_learner.set(i64::from(self.is_learner()));
         metrics.proposals_committed.set(standing.committed as i64);
         metrics.proposals_applied.set(standing.applied as i64);
         metrics.proposals_pending.set(self.shared.progress.pending.load(Ordering::Relaxed) as i64);
