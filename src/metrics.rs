@@ -13,6 +13,7 @@
 mod grpc;
 mod peers;
 mod process;
+mod snapshots;
 
 use prometheus::{
     Counter, Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
@@ -23,6 +24,7 @@ use grpc::Grpc;
 pub use grpc::{Calls, GrpcMethod, Messages};
 pub use peers::{Peer, Peers, Transfer};
 pub use process::Process;
+pub use snapshots::Snapshots;
 
 /// Everything a member counts.
 pub struct Metrics {
@@ -63,6 +65,11 @@ pub struct Metrics {
     pub has_leader: IntGauge,
     pub is_leader: IntGauge,
     pub is_learner: IntGauge,
+    /// Learners promoted while this member led, and those that were not, by the reason.
+    pub promotions: IntCounter,
+    pub promotions_failed: IntCounterVec,
+    pub heartbeats_late: IntCounter,
+    pub snapshots: Snapshots,
     pub leader_changes: IntCounter,
     pub proposals_committed: IntGauge,
     pub proposals_applied: IntGauge,
@@ -99,17 +106,6 @@ impl Maker<'_> {
 
     fn counter(&self, name: &str, help: &str) -> IntCounter {
         self.keep(IntCounter::new(name, help))
-    }
-
-    /// Registers [`ZEROS`], and the gauge among them.
-    fn zeros(&self) {
-        for (name, help) in ZEROS {
-            self.counter(name, help);
-        }
-        self.gauge(
-            "etcd_server_snapshot_apply_in_progress_total",
-            "Whether a snapshot of another member is being applied.",
-        );
     }
 
     fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
@@ -153,18 +149,11 @@ impl Maker<'_> {
     }
 }
 
-/// What is not counted: zero, and there for those who watch it.
-const ZEROS: [(&str, &str); 2] = [
-    ("etcd_server_heartbeat_send_failures_total", "Heartbeats that could not be sent in time."),
-    ("etcd_server_learner_promote_successes", "Learners promoted while this member led."),
-];
-
 impl Metrics {
     /// A fresh registry; `extensive` adds latency histograms per gRPC method.
     pub fn new(extensive: bool) -> Self {
         let registry = Registry::new();
         let m = Maker(&registry);
-        m.zeros();
         Self {
             grpc: Grpc::new(&m, extensive),
             client_received_bytes: m.counter(
@@ -260,6 +249,20 @@ impl Metrics {
             has_leader: m.gauge("etcd_server_has_leader", "Whether a leader is known."),
             is_leader: m.gauge("etcd_server_is_leader", "Whether this member leads."),
             is_learner: m.gauge("etcd_server_is_learner", "Whether this member is a learner."),
+            promotions: m.counter(
+                "etcd_server_learner_promote_successes",
+                "Learners promoted while this member led.",
+            ),
+            promotions_failed: m.counters(
+                "etcd_server_learner_promote_failures",
+                "Learners not promoted while this member led.",
+                &["Reason"],
+            ),
+            heartbeats_late: m.counter(
+                "etcd_server_heartbeat_send_failures_total",
+                "Heartbeats that could not be sent in time.",
+            ),
+            snapshots: Snapshots::new(&m),
             leader_changes: m
                 .counter("etcd_server_leader_changes_seen_total", "Leader changes seen."),
             proposals_committed: m
@@ -270,10 +273,14 @@ impl Metrics {
                 .gauge("etcd_server_proposals_pending", "Proposals waiting for their commit."),
             proposals_failed: m
                 .counter("etcd_server_proposals_failed_total", "Proposals that failed."),
-            read_indexes_failed: m
-                .counter("etcd_server_read_indexes_failed_total", "Read barriers that failed."),
-            read_indexes_slow: m
-                .counter("etcd_server_slow_read_indexes_total", "Read barriers that timed out."),
+            read_indexes_failed: m.counter(
+                "etcd_server_read_indexes_failed_total",
+                "Questions of readers that were lost.",
+            ),
+            read_indexes_slow: m.counter(
+                "etcd_server_slow_read_indexes_total",
+                "Rounds of readers that timed out.",
+            ),
             slow_applies: m
                 .counter("etcd_server_slow_apply_total", "Applies slower than the warning."),
             // One batch of entries at a time, of all kinds; the labels are there for queries.

@@ -5,11 +5,11 @@ use std::pin::Pin;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
-use super::{answer, tally, validate};
+use super::{answer, validate};
 use crate::error::Error;
 use crate::machine::{self, Reply};
 use crate::metrics::Messages;
-use crate::node::Handle;
+use crate::node::{self, Handle};
 use crate::pb::internal_raft_request::Command;
 use crate::pb::kv_server::Kv as Service;
 use crate::pb::{
@@ -90,12 +90,10 @@ impl Kv {
 
     async fn do_put(&self, request: PutRequest) -> Result<PutResponse, Error> {
         validate::put(&request)?;
-        let bytes = tally::put_bytes(&request);
         let command = Command::Put(request);
         self.node.reserve(&command).await?;
         match self.node.propose(command).await? {
             Reply::Put(mut response) => {
-                tally::put(self.node.metrics(), bytes);
                 self.node.complete(&mut response.header);
                 Ok(response)
             }
@@ -110,7 +108,6 @@ impl Kv {
         validate::delete_range(&request)?;
         match self.node.propose(Command::DeleteRange(request)).await? {
             Reply::DeleteRange(mut response) => {
-                self.node.metrics().mvcc_deletes.inc();
                 self.node.complete(&mut response.header);
                 Ok(response)
             }
@@ -120,7 +117,6 @@ impl Kv {
 
     async fn do_txn(&self, request: TxnRequest) -> Result<TxnResponse, Error> {
         validate::txn(&request, self.node.limits().txn_ops_max)?;
-        let bytes = tally::branch_bytes(&request);
         let mut response = if machine::is_write(&request) {
             let command = Command::Txn(request);
             self.node.reserve(&command).await?;
@@ -130,9 +126,10 @@ impl Kv {
             }
         } else {
             self.barrier(machine::is_serializable(&request)).await?;
-            self.node.read(|view| machine::read_only(view, &request))?
+            let (response, counts) = self.node.read(|view| machine::read_only(view, &request))?;
+            node::tally(self.node.metrics(), &counts);
+            response
         };
-        tally::txn(self.node.metrics(), bytes, &response);
         self.node.complete(&mut response.header);
         Ok(response)
     }
@@ -157,13 +154,6 @@ impl Kv {
         if serializable {
             return Ok(());
         }
-        let passed = self.node.read_barrier().await;
-        if let Err(error) = &passed {
-            self.node.metrics().read_indexes_failed.inc();
-            if *error == Error::Timeout {
-                self.node.metrics().read_indexes_slow.inc();
-            }
-        }
-        passed
+        self.node.read_barrier().await
     }
 }

@@ -22,7 +22,6 @@ mod router;
 mod serving;
 mod snapshot;
 mod status;
-mod tally;
 pub mod validate;
 mod watch;
 

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::{Machine, Outcome, Reply, refused, revision_header};
+use super::{Counts, Machine, Outcome, Reply, refused, revision_header};
 use crate::error::{Error, Failure, Fault};
 use crate::lease::Book;
 use crate::mvcc::{Changes, Kind, State, WriteTxn, row::Fields};
@@ -17,26 +17,27 @@ use crate::span::Span;
 impl Machine {
     pub(super) fn range(&mut self, request: &RangeRequest) -> Result<Outcome, Fault> {
         let response = refused(self.store.state().range(request))?;
-        Ok(Outcome::of(response.map(Reply::Range)))
+        let counts = Counts::of_range();
+        Ok(Outcome { counts, ..Outcome::of(response.map(Reply::Range)) })
     }
 
     pub(super) fn put(&mut self, request: PutRequest) -> Result<Outcome, Fault> {
         if let Err(error) = may_put(&self.store.state(), &self.leases, &request) {
             return Ok(Outcome::of(Err(error)));
         }
-        let mut txn = self.store.begin();
-        let response = put(&mut txn, &request)?;
+        let (mut txn, mut counts) = (self.store.begin(), Counts::default());
+        let response = put(&mut txn, &request, &mut counts)?;
         let changes = txn.end();
         self.note_put(&request);
-        Ok(Outcome::changed(Reply::Put(response), changes))
+        Ok(Outcome::changed(Reply::Put(response), changes, counts.end()))
     }
 
     pub(super) fn delete_range(&mut self, request: &DeleteRangeRequest) -> Result<Outcome, Fault> {
-        let mut txn = self.store.begin();
-        let response = delete_range(&mut txn, request)?;
+        let (mut txn, mut counts) = (self.store.begin(), Counts::default());
+        let response = delete_range(&mut txn, request, &mut counts)?;
         let changes = txn.end();
         self.note_deletes(&changes);
-        Ok(Outcome::changed(Reply::DeleteRange(response), changes))
+        Ok(Outcome::changed(Reply::DeleteRange(response), changes, counts.end()))
     }
 
     /// Moves a key that was put to the lease it names, or to none.
@@ -66,9 +67,9 @@ impl Outcome {
         Self::of(Ok(Reply::Done))
     }
 
-    pub(super) fn changed(reply: Reply, changes: Changes) -> Self {
+    pub(super) fn changed(reply: Reply, changes: Changes, counts: Counts) -> Self {
         let changes = (!changes.events.is_empty()).then_some(changes);
-        Self { changes, ..Self::of(Ok(reply)) }
+        Self { changes, counts, ..Self::of(Ok(reply)) }
     }
 }
 
@@ -83,10 +84,18 @@ pub(super) fn may_put(state: &State<'_>, leases: &Book, request: &PutRequest) ->
     Ok(())
 }
 
+/// Whether a put needs the row that it replaces.
+pub(super) fn wants_row(request: &PutRequest) -> bool {
+    request.prev_kv || request.ignore_value || request.ignore_lease
+}
+
 /// Puts inside a transaction. The caller has checked [`may_put`].
-pub(super) fn put(txn: &mut WriteTxn<'_>, request: &PutRequest) -> Result<PutResponse, Fault> {
-    let wants_row = request.prev_kv || request.ignore_value || request.ignore_lease;
-    let before = if wants_row { present_row(&txn.state(), &request.key)? } else { None };
+pub(super) fn put(
+    txn: &mut WriteTxn<'_>,
+    request: &PutRequest,
+    counts: &mut Counts,
+) -> Result<PutResponse, Fault> {
+    let before = if wants_row(request) { present_row(&txn.state(), &request.key)? } else { None };
     let kept = match &before {
         Some(row) => Fields::decode(row)?,
         None => Fields::default(),
@@ -94,6 +103,9 @@ pub(super) fn put(txn: &mut WriteTxn<'_>, request: &PutRequest) -> Result<PutRes
     let value = if request.ignore_value { kept.value } else { &request.value };
     let lease = if request.ignore_lease { kept.lease } else { request.lease };
     txn.put(&request.key, value, lease);
+    counts.ranges += u64::from(wants_row(request));
+    counts.puts += 1;
+    counts.put_bytes += (request.key.len() + value.len()) as i64;
     let prev_kv = if request.prev_kv { before } else { None };
     Ok(PutResponse { header: Some(revision_header(txn.revision())), prev_kv })
 }
@@ -102,7 +114,10 @@ pub(super) fn put(txn: &mut WriteTxn<'_>, request: &PutRequest) -> Result<PutRes
 pub(super) fn delete_range(
     txn: &mut WriteTxn<'_>,
     request: &DeleteRangeRequest,
+    counts: &mut Counts,
 ) -> Result<DeleteRangeResponse, Fault> {
+    counts.ranges += u64::from(request.prev_kv);
+    counts.deletes += 1;
     let prev_kvs = if request.prev_kv {
         let everything = RangeRequest {
             key: request.key.clone(),

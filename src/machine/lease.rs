@@ -1,6 +1,6 @@
 //! Leases as commands: grant, revoke with the keys attached, remember how much time is left.
 
-use super::{LeaseEffect, Machine, Outcome, Reply, revision_header};
+use super::{Counts, LeaseEffect, Machine, Outcome, Reply, revision_header};
 use crate::error::Fault;
 use crate::pb::{
     LeaseCheckpointRequest, LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeResponse,
@@ -31,8 +31,9 @@ impl Machine {
             Err(error) => return Ok(Outcome::of(Err(error))),
         };
         self.writes.push(revoked.write);
-        let mut txn = self.store.begin();
+        let (mut txn, mut counts) = (self.store.begin(), Counts::default());
         for key in revoked.keys {
+            counts.deletes += 1;
             txn.delete_range(&Span { start: key, end: End::Single });
         }
         let changes = txn.end();
@@ -40,7 +41,7 @@ impl Machine {
         let reply = Reply::LeaseRevoke(LeaseRevokeResponse { header });
         Ok(Outcome {
             leases: vec![LeaseEffect::Revoked { id }],
-            ..Outcome::changed(reply, changes)
+            ..Outcome::changed(reply, changes, counts.end())
         })
     }
 

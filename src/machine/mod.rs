@@ -18,6 +18,7 @@
 //! Deliberately absent: waiting clients, threads, metrics. The applier (`node::applier`) owns the
 //! machine and deals with them.
 
+mod counts;
 mod gate;
 mod kv;
 mod lease;
@@ -41,6 +42,7 @@ use crate::pb::{
 use crate::storage::engine::{Engine, Write};
 use crate::storage::keys::{self, ConfState};
 
+pub use counts::Counts;
 pub use gate::cost_bytes;
 pub use txn::{is_serializable, is_write, read_only};
 
@@ -84,11 +86,12 @@ pub struct Outcome {
     /// Rows that changed; `None` when the revision did not move.
     pub changes: Option<Changes>,
     pub leases: Vec<LeaseEffect>,
+    pub counts: Counts,
 }
 
 impl Outcome {
     fn of(reply: Result<Reply, Error>) -> Self {
-        Self { reply, changes: None, leases: Vec::new() }
+        Self { reply, changes: None, leases: Vec::new(), counts: Counts::default() }
     }
 }
 

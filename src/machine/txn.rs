@@ -12,7 +12,7 @@ use std::cmp::Ordering;
 use std::ops::ControlFlow;
 
 use super::kv;
-use super::{Machine, Outcome, Reply, refused, revision_header};
+use super::{Counts, Machine, Outcome, Reply, refused, revision_header};
 use crate::error::{Error, Failure, Fault};
 use crate::lease::Book;
 use crate::mvcc::{Facts, State, View, WriteTxn, row::Fields};
@@ -54,43 +54,46 @@ pub fn is_serializable(request: &TxnRequest) -> bool {
     })
 }
 
-/// Answers a transaction that only reads, from a reader's view.
-pub fn read_only(view: &View, request: &TxnRequest) -> Result<TxnResponse, Failure> {
-    let state = view.state();
-    let path = choose(&state, request)?;
+/// Answers a transaction that only reads, from a reader's view; and what it read.
+pub fn read_only(view: &View, request: &TxnRequest) -> Result<(TxnResponse, Counts), Failure> {
+    let (state, mut counts) = (view.state(), Counts::default());
+    let path = choose(&state, request, &mut counts)?;
     let mut responses = Vec::new();
     for op in path.ops(request) {
         let Some(Request::RequestRange(range)) = &op.request else {
             return Err(Fault::Broken("a read-only transaction writes".into()).into());
         };
         let response = state.range(range)?;
+        counts.ranges += 1;
         responses.push(ResponseOp { response: Some(Response::ResponseRange(response)) });
     }
     let header = Some(revision_header(state.revision()));
-    Ok(TxnResponse { header, succeeded: path.succeeded, responses })
+    Ok((TxnResponse { header, succeeded: path.succeeded, responses }, counts.end()))
 }
 
 impl Machine {
     pub(super) fn txn(&mut self, request: TxnRequest) -> Result<Outcome, Fault> {
         let chosen = self.choose_and_check(&request);
-        let path = match refused(chosen)? {
-            Ok(path) => path,
+        let (path, read) = match refused(chosen)? {
+            Ok(chosen) => chosen,
             Err(error) => return Ok(Outcome::of(Err(error))),
         };
-        let mut puts = Vec::new();
+        let mut done = Done::default();
         let mut txn = self.store.begin();
-        let mut response = run(&mut txn, &request, &path, &mut puts)?;
+        let mut response = run(&mut txn, &request, &path, &mut done)?;
         response.header = Some(revision_header(txn.revision()));
         let changes = txn.end();
-        self.note_txn(&changes, &puts);
-        Ok(Outcome::changed(Reply::Txn(response), changes))
+        self.note_txn(&changes, &done.puts);
+        let mut counts = done.counts.end();
+        counts.add(read.end());
+        Ok(Outcome::changed(Reply::Txn(response), changes, counts))
     }
 
-    fn choose_and_check(&self, request: &TxnRequest) -> Result<Path, Failure> {
-        let state = self.store.state();
-        let path = choose(&state, request)?;
-        check(&state, &self.leases, request, &path)?;
-        Ok(path)
+    fn choose_and_check(&self, request: &TxnRequest) -> Result<(Path, Counts), Failure> {
+        let (state, mut counts) = (self.store.state(), Counts::default());
+        let path = choose(&state, request, &mut counts)?;
+        check(&state, &self.leases, request, &path, &mut counts)?;
+        Ok((path, counts))
     }
 
     /// Leases after the whole transaction: for each key, its last change counts.
@@ -110,9 +113,10 @@ impl Machine {
 }
 
 /// Evaluates all compares, top down.
-fn choose(state: &State<'_>, request: &TxnRequest) -> Result<Path, Failure> {
+fn choose(state: &State<'_>, request: &TxnRequest, counts: &mut Counts) -> Result<Path, Failure> {
     let mut succeeded = true;
     for compare in &request.compare {
+        counts.ranges += 1;
         if !holds(state, compare)? {
             succeeded = false;
             break;
@@ -121,7 +125,7 @@ fn choose(state: &State<'_>, request: &TxnRequest) -> Result<Path, Failure> {
     let mut path = Path { succeeded, nested: Vec::new() };
     for op in path.ops(request) {
         if let Some(Request::RequestTxn(nested)) = &op.request {
-            path.nested.push(choose(state, nested)?);
+            path.nested.push(choose(state, nested, counts)?);
         }
     }
     Ok(path)
@@ -203,7 +207,13 @@ fn stands(row: &Fields<'_>, compare: &Compare) -> bool {
 }
 
 /// Checks every operation on the path against the state before the transaction.
-fn check(state: &State<'_>, leases: &Book, request: &TxnRequest, path: &Path) -> Result<(), Error> {
+fn check(
+    state: &State<'_>,
+    leases: &Book,
+    request: &TxnRequest,
+    path: &Path,
+    counts: &mut Counts,
+) -> Result<(), Error> {
     let mut nested = path.nested.iter();
     for op in path.ops(request) {
         match &op.request {
@@ -214,41 +224,53 @@ fn check(state: &State<'_>, leases: &Book, request: &TxnRequest, path: &Path) ->
                 }
                 state.resolve(range.revision)?;
             }
-            Some(Request::RequestPut(put)) => kv::may_put(state, leases, put)?,
+            Some(Request::RequestPut(put)) => {
+                counts.ranges += u64::from(kv::wants_row(put));
+                kv::may_put(state, leases, put)?;
+            }
             Some(Request::RequestDeleteRange(_)) | None => {}
             Some(Request::RequestTxn(request)) => {
                 let path = nested.next().expect("a path was chosen for each");
-                check(state, leases, request, path)?;
+                check(state, leases, request, path, counts)?;
             }
         }
     }
     Ok(())
 }
 
-/// Runs the path; the puts it makes are noted for the leases.
+/// What a transaction has done so far.
+#[derive(Default)]
+struct Done<'a> {
+    /// For the leases.
+    puts: Vec<&'a PutRequest>,
+    counts: Counts,
+}
+
+/// Runs the path.
 fn run<'a>(
     txn: &mut WriteTxn<'_>,
     request: &'a TxnRequest,
     path: &Path,
-    puts: &mut Vec<&'a PutRequest>,
+    done: &mut Done<'a>,
 ) -> Result<TxnResponse, Fault> {
     let mut nested = path.nested.iter();
     let mut responses = Vec::new();
     for op in path.ops(request) {
         let response = match &op.request {
             Some(Request::RequestRange(range)) => {
+                done.counts.ranges += 1;
                 Response::ResponseRange(kv::range(&txn.state(), range)?)
             }
             Some(Request::RequestPut(put)) => {
-                puts.push(put);
-                Response::ResponsePut(kv::put(txn, put)?)
+                done.puts.push(put);
+                Response::ResponsePut(kv::put(txn, put, &mut done.counts)?)
             }
             Some(Request::RequestDeleteRange(delete)) => {
-                Response::ResponseDeleteRange(kv::delete_range(txn, delete)?)
+                Response::ResponseDeleteRange(kv::delete_range(txn, delete, &mut done.counts)?)
             }
             Some(Request::RequestTxn(request)) => {
                 let path = nested.next().expect("a path was chosen for each");
-                let mut response = run(txn, request, path, puts)?;
+                let mut response = run(txn, request, path, done)?;
                 response.header = Some(revision_header(0));
                 Response::ResponseTxn(response)
             }

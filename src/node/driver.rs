@@ -31,6 +31,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::applier::{self, Committed};
 use super::arrivals::Arrivals;
 use super::haste::Haste;
+use super::heartbeats::Heartbeats;
 use super::log::Log;
 use super::missing::Missing;
 use super::progress::Progress;
@@ -114,6 +115,8 @@ pub(super) struct Parts {
     pub member_id: u64,
     pub tick: Duration,
     pub missing: Missing,
+    /// How long readers wait.
+    pub patience: Duration,
     pub catchup_entries: u64,
     pub inbox: Receiver<Input>,
     pub queues: Queues,
@@ -164,6 +167,7 @@ pub(super) struct Driver {
     /// Questions of peers' readers that came before this leader's first commit.
     held_questions: Vec<Message>,
     haste: Haste,
+    heartbeats: Heartbeats,
     sending: Sendings,
     /// Peers that took no state, and when another may be sent.
     refused: Vec<(Instant, u64)>,
@@ -180,8 +184,9 @@ pub(super) struct Driver {
 impl Driver {
     /// A driver that has done what there is to do before the first input.
     pub fn begin(parts: Parts, now: Instant) -> Result<Self, Fault> {
-        let reads = Reads::new(parts.readers.clone());
+        let reads = Reads::new(parts.readers.clone(), parts.patience);
         let mut driver = Self {
+            heartbeats: Heartbeats::new(parts.tick),
             now,
             next_tick: now + parts.tick,
             parts,
@@ -278,7 +283,9 @@ impl Driver {
             // raft did not want it: it has what the state would bring.
             staged.discard()?;
         }
-        self.parts.metrics.proposals_failed.inc_by(self.proposals.take_lost());
+        let (slow, failed) = self.reads.take_counts();
+        self.parts.metrics.read_indexes_slow.inc_by(slow);
+        self.parts.metrics.read_indexes_failed.inc_by(failed);
         self.parts.progress.pending.store(self.proposals.pending(), Ordering::Relaxed);
         self.parts.log.tidy()
     }

@@ -176,6 +176,7 @@ impl Duties {
                 // Somebody else revoked it.
                 Err(Error::LeaseNotFound) => {}
                 Err(error) => {
+                    self.parts.node.note_failure(&error);
                     tracing::warn!(lease = format!("{id:x}"), %error, "cannot revoke a lease yet");
                     self.parts.node.deadlines().lock().retry(id, now);
                 }

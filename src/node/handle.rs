@@ -214,17 +214,31 @@ impl Handle {
     pub async fn propose(&self, command: Command) -> Result<Reply, Error> {
         let since_ms = self.shared.clock.now_ms();
         let answer = self.submit(command);
-        self.patiently(answer, since_ms).await
+        let answer = self.patiently(answer, since_ms).await;
+        if let Err(error) = &answer {
+            self.note_failure(error);
+        }
+        answer
+    }
+
+    /// Counts a command that came to nothing, as far as its sender knows. What was refused at once
+    /// is counted by whoever refused it.
+    pub(super) fn note_failure(&self, error: &Error) {
+        let late = matches!(
+            error,
+            Error::NotTaken
+                | Error::Timeout
+                | Error::TimeoutDueToLeaderFail
+                | Error::TimeoutDueToConnectionLost
+        );
+        if late {
+            self.shared.metrics.proposals_failed.inc();
+        }
     }
 
     async fn patiently(&self, answer: Answer, since_ms: u64) -> Result<Reply, Error> {
-        match answer.wait(self.shared.limits.request_timeout).await {
-            Err(Error::Timeout) => {
-                self.shared.metrics.proposals_failed.inc();
-                Err(self.why_late(since_ms))
-            }
-            answer => answer,
-        }
+        let answer = answer.wait(self.shared.limits.request_timeout).await;
+        if answer == Err(Error::Timeout) { Err(self.why_late(since_ms)) } else { answer }
     }
 
     /// Changes the members; all of them after that.

@@ -116,7 +116,9 @@ pub(super) fn assemble(
     let (readying, ready) = watch::channel(false);
     let arriving = layout.member.join("arriving.db");
     let errands = &means.errands;
-    let receiving = Receiving::new(place.clone(), arriving, wires.driver.clone(), errands.clone());
+    let metrics = Arc::new(Metrics::new(config.metrics_extensive));
+    let wire = wires.driver.clone();
+    let receiving = Receiving::new(place.clone(), arriving, wire, metrics, errands.clone());
     let edges = Edges { losses, ready, joined, receiving };
     let identity = (recovered.cluster_id, recovered.member_id);
     let handle = handle(config, means, identity, &wires, &machine, edges);
@@ -228,6 +230,7 @@ fn handle(
         progress: Arc::new(Progress::at(machine.applied().index)),
         reader: machine.reader(),
         membership: Membership::new(member_id, known, machine.cluster_version()),
+        metrics: edges.receiving.metrics.clone(),
         receiving: edges.receiving,
         sending: Sending {
             reader: machine.reader(),
@@ -239,7 +242,6 @@ fn handle(
         promises: Promises::default(),
         replacements: Replacements::default(),
         deadlines: Arc::new(Mutex::new(Deadlines::default())),
-        metrics: Arc::new(Metrics::new(config.metrics_extensive)),
         driver: wires.driver.clone(),
         queues: Queues::default(),
         readers: Arrivals::default(),
@@ -296,6 +298,7 @@ fn driver(
         core,
         member_id: shared.member_id,
         tick: config.heartbeat_interval,
+        patience: config.request_timeout(),
         missing,
         catchup_entries: config.snapshot_catchup_entries,
         inbox,

@@ -33,6 +33,7 @@ mod errands;
 mod forgotten;
 mod handle;
 mod haste;
+mod heartbeats;
 mod ids;
 mod images;
 mod launch;
@@ -55,6 +56,7 @@ mod sendings;
 #[cfg(debug_assertions)]
 pub mod sim;
 mod snapshots;
+mod tally;
 mod transport;
 mod watches;
 
@@ -74,6 +76,7 @@ pub use handle::{Answer, Handle, Limits, Sizes};
 pub use progress::Standing;
 pub use rebuild::{Damage, note_panic, rebuild};
 pub use replace::{INTERVAL as REPLACEMENT_INTERVAL, Replaced, Unreplaced};
+pub use tally::tally;
 pub use transport::{Alone, BoxFuture, Outgoing, Overrun, Transport};
 pub(crate) use watches::{Requests as WatchRequests, Stream as WatchStream};
 

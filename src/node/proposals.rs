@@ -57,7 +57,6 @@ pub(super) struct Proposals {
     held_bytes: usize,
     /// By index.
     waiting: VecDeque<Waiting>,
-    lost: u64,
 }
 
 impl Proposals {
@@ -121,14 +120,8 @@ impl Proposals {
 
     fn lose_first(&mut self) {
         if let Some(waiting) = self.waiting.pop_front() {
-            self.lost += 1;
             let _ = waiting.reply.send(Err(Error::TimeoutDueToLeaderFail));
         }
-    }
-
-    /// How many were lost since the last call.
-    pub fn take_lost(&mut self) -> u64 {
-        std::mem::take(&mut self.lost)
     }
 
     pub fn pending(&self) -> u64 {

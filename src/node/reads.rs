@@ -8,6 +8,9 @@
 //! come, the next one also waits a little for company: it costs all members the same however many
 //! share it. A question may be lost without a trace, so it is put again after a while, as a new
 //! one. How long a reader is willing to wait is measured where it waits.
+//!
+//! A *round* is as long as somebody waits for an answer; one that takes as long as a reader waits
+//! is *slow*, and the next begins.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -26,6 +29,13 @@ const SPACING: Duration = Duration::from_micros(200);
 /// Readers, by how far they have come.
 pub(super) struct Reads {
     arrivals: Arrivals,
+    /// How long readers wait.
+    patience: Duration,
+    /// Since when somebody waits for an answer.
+    round: Option<Instant>,
+    /// Slow rounds, and questions that were lost, since these numbers were last taken.
+    slow: u64,
+    failed: u64,
     next: Vec<Reader>,
     asked: Option<Asked>,
     /// Until when the next question waits for company.
@@ -41,13 +51,28 @@ struct Asked {
 }
 
 impl Reads {
-    pub fn new(arrivals: Arrivals) -> Self {
-        let (next, answered) = (Vec::new(), VecDeque::new());
-        Self { arrivals, next, asked: None, waits_until: None, answered }
+    pub fn new(arrivals: Arrivals, patience: Duration) -> Self {
+        Self {
+            arrivals,
+            patience,
+            round: None,
+            slow: 0,
+            failed: 0,
+            next: Vec::new(),
+            asked: None,
+            waits_until: None,
+            answered: VecDeque::new(),
+        }
+    }
+
+    /// How many rounds were slow, and how many questions lost, since the last call.
+    pub fn take_counts(&mut self) -> (u64, u64) {
+        (std::mem::take(&mut self.slow), std::mem::take(&mut self.failed))
     }
 
     /// Whether a question should be put now.
     pub fn wants_to_ask(&mut self, now: Instant) -> bool {
+        self.look(now);
         let is_late = |asked: &Asked| now.saturating_duration_since(asked.since) >= RETRY;
         if self.asked.as_ref().is_some_and(is_late) {
             self.lose_asked();
@@ -66,6 +91,19 @@ impl Reads {
         self.waits_until.filter(|_| self.asked.is_none())
     }
 
+    /// Notes how long the round has taken.
+    fn look(&mut self, now: Instant) {
+        if self.next.is_empty() && self.asked.is_none() {
+            self.round = None;
+            return;
+        }
+        let began = *self.round.get_or_insert(now);
+        if now.saturating_duration_since(began) >= self.patience {
+            self.slow += 1;
+            self.round = Some(now);
+        }
+    }
+
     /// Notes that the question was put for everybody who has come.
     pub fn asked(&mut self, id: ReadId, now: Instant) {
         let readers = std::mem::take(&mut self.next);
@@ -76,6 +114,7 @@ impl Reads {
     /// Notes an answer; one to a question that was put again is of no use.
     pub fn answer(&mut self, id: ReadId, index: u64) {
         if let Some(asked) = self.asked.take_if(|asked| asked.id == id) {
+            self.round = None;
             let at = self.answered.back().map_or(index, |(last, _)| index.max(*last));
             self.answered.push_back((at, asked.readers));
         }
@@ -84,6 +123,7 @@ impl Reads {
     /// Notes that a question will not be answered.
     pub fn lost(&mut self, id: ReadId) {
         if self.asked.as_ref().is_some_and(|asked| asked.id == id) {
+            self.failed += 1;
             self.lose_asked();
         }
     }
@@ -108,6 +148,7 @@ impl Reads {
     /// Lets everybody look.
     pub fn open(&mut self) {
         self.arrivals.take_into(&mut self.next);
+        self.round = None;
         let asked = self.asked.take().map(|asked| asked.readers);
         let answered = self.answered.drain(..).flat_map(|(_, readers)| readers);
         for reader in self.next.drain(..).chain(asked.into_iter().flatten()).chain(answered) {
@@ -124,5 +165,47 @@ impl Reads {
 impl Drop for Reads {
     fn drop(&mut self) {
         self.arrivals.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[test]
+    fn a_round_is_slow_once_however_many_wait() {
+        let patience = Duration::from_secs(7);
+        let arrivals = Arrivals::default();
+        let mut reads = Reads::new(arrivals.clone(), patience);
+        let (readers, mut answers): (Vec<_>, Vec<_>) = (0..3).map(|_| oneshot::channel()).unzip();
+        readers.into_iter().for_each(|reader| drop(arrivals.come(reader)));
+        let began = Instant::now();
+        assert!(reads.wants_to_ask(began));
+        reads.look(began + patience - Duration::from_millis(1));
+        assert_eq!(reads.take_counts(), (0, 0));
+        reads.look(began + patience);
+        reads.look(began + patience * 3 / 2);
+        assert_eq!(reads.take_counts(), (1, 0));
+
+        // A question that is lost has failed, and the round goes on.
+        assert!(reads.wants_to_ask(began + patience * 3 / 2));
+        let (first, second) = (ReadId(1), ReadId(2));
+        reads.asked(first, began);
+        reads.lost(second);
+        assert_eq!(reads.take_counts(), (0, 0));
+        reads.lost(first);
+        reads.asked(second, began);
+        assert_eq!(reads.take_counts(), (0, 1));
+        reads.look(began + patience * 2);
+        assert_eq!(reads.take_counts(), (1, 0));
+
+        // Who is answered waits no more.
+        reads.answer(second, 9);
+        reads.applied(9);
+        assert!(answers.iter_mut().all(|answer| answer.try_recv().is_ok()));
+        reads.look(began + patience * 9);
+        assert_eq!(reads.take_counts(), (0, 0));
     }
 }

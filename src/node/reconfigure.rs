@@ -79,6 +79,19 @@ impl Handle {
 
     /// Promotes a learner that keeps up. Anybody but the leader answers that it is not.
     pub async fn promote_as_leader(&self, id: u64) -> Result<Vec<Member>, Error> {
+        let promoted = self.try_promote(id).await;
+        let metrics = self.metrics();
+        match &promoted {
+            Ok(_) => metrics.promotions.inc(),
+            Err(Error::NotLeader) => {}
+            Err(error) => {
+                metrics.promotions_failed.with_label_values(&[&error.to_string()]).inc();
+            }
+        }
+        promoted
+    }
+
+    async fn try_promote(&self, id: u64) -> Result<Vec<Member>, Error> {
         self.catch_up().await?;
         let followers = self.followers().await?;
         let matched = |id| followers.iter().find(|one| one.id == id).map(|one| one.matched);

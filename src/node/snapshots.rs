@@ -33,6 +33,7 @@ use crate::bolt;
 use crate::error::{Error, Fault};
 use crate::limits;
 use crate::machine::Applied;
+use crate::metrics::Metrics;
 use crate::mvcc::Reader;
 use crate::raft::{ConfState, Message, Snapshot, SnapshotMetadata};
 use crate::storage::disk::Disk;
@@ -181,6 +182,7 @@ pub(super) struct Receiving {
     /// Where the pieces are gathered.
     pub file: PathBuf,
     pub driver: Sender<Input>,
+    pub metrics: Arc<Metrics>,
     errands: Errands,
     busy: Arc<AtomicBool>,
 }
@@ -205,8 +207,14 @@ pub(super) enum Unreceived {
 }
 
 impl Receiving {
-    pub fn new(place: Place, file: PathBuf, driver: Sender<Input>, errands: Errands) -> Self {
-        Self { place, file, driver, errands, busy: Arc::default() }
+    pub fn new(
+        place: Place,
+        file: PathBuf,
+        driver: Sender<Input>,
+        metrics: Arc<Metrics>,
+        errands: Errands,
+    ) -> Self {
+        Self { place, file, driver, metrics, errands, busy: Arc::default() }
     }
 
     /// Receives a state on a thread of its own, and offers it to raft; the answer comes when raft
@@ -239,12 +247,13 @@ impl Receiving {
         message: Message,
         chunks: mpsc::Receiver<io::Result<Bytes>>,
     ) -> Result<(), Unreceived> {
-        let index = message.get_snapshot().get_metadata().index;
+        let (index, started) = (message.get_snapshot().get_metadata().index, clock::now());
         tracing::info!(from = format!("{:x}", message.from), index, "receiving a snapshot");
         let gathered = self.gather(chunks).await;
         let staged = gathered.and_then(|()| self.stage(index));
         let _ = self.disk().remove(&self.file);
         let staged = staged?;
+        self.metrics.snapshots.save_seconds.observe(clock::since(started).as_secs_f64());
         let input = Input::Snapshot { message: Box::new(message), staged };
         self.driver.send(input).map_err(|_| Unreceived::Stopped)
     }
@@ -278,6 +287,7 @@ impl Receiving {
 
     /// Reads the file into an engine beside ours.
     fn stage(&self, index: u64) -> Result<Staged, Unreceived> {
+        let started = clock::now();
         let file = self.disk().open(&self.file);
         let file = file.map_err(|error| Fault::io("open", &self.file, error))?;
         let (generation, engine) = self.place.create_next()?;
@@ -286,7 +296,11 @@ impl Receiving {
             if found == said { Ok(applied) } else { Err(Unreceived::Other { said, found }) }
         });
         match filled {
-            Ok(applied) => Ok(Staged { generation, engine, applied, place: self.place.clone() }),
+            Ok(applied) => {
+                let took = clock::since(started).as_secs_f64();
+                self.metrics.snapshots.sync_seconds.observe(took);
+                Ok(Staged { generation, engine, applied, place: self.place.clone() })
+            }
             Err(error) => {
                 drop(engine);
                 self.place.remove(generation)?;

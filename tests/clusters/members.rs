@@ -4,9 +4,10 @@ use kvorum::Server;
 use kvorum::config::{ClusterState, Config, Url};
 use kvorum::pb::etcdserverpb::cluster_client::ClusterClient;
 use kvorum::pb::etcdserverpb::kv_client::KvClient;
+use kvorum::pb::etcdserverpb::maintenance_client::MaintenanceClient;
 use kvorum::pb::{
     MemberAddRequest, MemberListRequest, MemberPromoteRequest, MemberRemoveRequest,
-    MemberUpdateRequest,
+    MemberUpdateRequest, StatusRequest,
 };
 use tonic::{Code, Status};
 
@@ -147,6 +148,10 @@ async fn a_learner_joins_learns_and_gets_a_vote() {
     let joined = within("a start", Server::start(config.clone())).await.expect("it joins");
     assert_eq!(joined.node().member_id(), id);
     let kv = || KvClient::new(joined.client());
+    let status = MaintenanceClient::new(joined.client()).status(StatusRequest {}).await;
+    assert!(status.expect("a learner says how it is").into_inner().is_learner);
+    joined.node().refresh_metrics();
+    assert_eq!(joined.node().metrics().is_learner.get(), 1);
     let said = refused(put(kv(), "k", "new").await);
     assert_eq!(said.message(), "etcdserver: rpc not supported for learner");
     until("a vote", async || {
@@ -157,7 +162,12 @@ async fn a_learner_joins_learns_and_gets_a_vote() {
         }
     })
     .await;
+    // Whoever led counts it; and what came too early, if anything did.
+    let promoted = cluster.at_work().map(|one| one.running().node().metrics().promotions.get());
+    assert_eq!(promoted.sum::<u64>(), 1);
     until("a put", async || put(kv(), "k", "new").await.ok()).await;
+    joined.node().refresh_metrics();
+    assert_eq!(joined.node().metrics().is_learner.get(), 0);
     assert_eq!(cluster.member(0).get("k").await.expect("a get"), Some("new".to_owned()));
     joined.shutdown().await;
     // It does not forget its vote, and is not let in as if it had none.

@@ -8,6 +8,7 @@
 //! - `snapshots`: followers too far behind for the log.
 //! - `leases`: kept alive through any member, timed by whoever leads.
 //! - `members`: added, moved, promoted and removed.
+//! - `metrics`: what members count, each by itself.
 //!
 //! Nothing sleeps and hopes: tests wait for what must come. Where something must *not* come, they
 //! do what would bring it for as long as it would take.
@@ -19,6 +20,7 @@ mod forgotten;
 mod leaders;
 mod leases;
 mod members;
+mod metrics;
 mod network;
 mod partitions;
 mod snapshots;

@@ -1,5 +1,9 @@
 //! Followers too far behind for the log: the leader's state takes the place of theirs.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+
 use kvorum::pb::CompactionRequest;
 
 use super::client::until;
@@ -46,6 +50,34 @@ async fn leave_behind(cluster: &Cluster, leader: usize, follower: usize, name: &
     last
 }
 
+/// Looks without a pause whether a member is applying a snapshot.
+struct Applying {
+    ended: Arc<AtomicBool>,
+    looking: JoinHandle<bool>,
+}
+
+impl Applying {
+    fn watch(cluster: &Cluster, n: usize) -> Self {
+        let (node, ended) = (cluster.member(n).running().node().clone(), Arc::default());
+        let end: Arc<AtomicBool> = Arc::clone(&ended);
+        let looking = thread::spawn(move || {
+            let mut seen = false;
+            while !end.load(Ordering::Relaxed) {
+                seen |= node.metrics().snapshots.applying.get() == 1;
+                thread::yield_now();
+            }
+            seen
+        });
+        Self { ended, looking }
+    }
+
+    /// Whether it was.
+    fn end(self) -> bool {
+        self.ended.store(true, Ordering::Relaxed);
+        self.looking.join().expect("it only looks")
+    }
+}
+
 async fn until_level(cluster: &Cluster, n: usize, revision: i64) {
     let node = cluster.member(n).running().node();
     until("the newest revision", async || (node.revision() >= revision).then_some(())).await;
@@ -61,12 +93,15 @@ async fn a_follower_far_behind_gets_a_snapshot_and_its_watches_miss_nothing() {
     let mut old = cluster.member(behind).watch("k", 1).await;
     let mut future = cluster.member(behind).watch("k", 200).await;
     assert_eq!(old.up_to(2).await.len(), 1);
+    let mut applied_once = false;
     for round in 1..=2 {
         let first = cluster.member(leader).running().node().revision() + 1;
         let last = leave_behind(&cluster, leader, behind, &round.to_string()).await;
         assert_eq!(last, first + PUTS - 1);
+        let applying = Applying::watch(&cluster, behind);
         cluster.network.heal();
         until_level(&cluster, behind, last).await;
+        applied_once |= applying.end();
         // Written after the installation, through who installed.
         let last = cluster.member(behind).put("k/after", "").await.expect("a put");
         for watch in [&mut new, &mut old] {
@@ -78,6 +113,11 @@ async fn a_follower_far_behind_gets_a_snapshot_and_its_watches_miss_nothing() {
         assert!(sent >= round && cut == 0, "{sent} snapshots sent in round {round}, {cut} cut");
         cluster.assert_alike().await;
     }
+    let snapshots = &cluster.member(behind).running().node().metrics().snapshots;
+    let counts = [&snapshots.save_seconds, &snapshots.sync_seconds];
+    let sent = cluster.network.snapshots().0 as u64;
+    assert_eq!(counts.map(|histogram| histogram.get_sample_count()), [sent; 2]);
+    assert!(applied_once && snapshots.applying.get() == 0, "it was seen to be applied");
     let last = cluster.member(leader).running().node().revision();
     let seen = future.up_to(last).await;
     assert_eq!(

@@ -7,7 +7,7 @@ use std::vec;
 use prost::Message as _;
 
 use super::super::proposals::Answer;
-use super::super::{clock, fatal, watches};
+use super::super::{clock, fatal, tally, watches};
 use super::detours::Judged;
 use super::{Applier, Committed, Input};
 use crate::error::{Error, Fault};
@@ -22,11 +22,13 @@ pub(super) struct Turn {
     last: Option<u64>,
     answers: Vec<(Answer, Result<Reply, Error>)>,
     changes: Vec<Changes>,
+    counts: machine::Counts,
 }
 
 impl Turn {
     pub fn begin(now: Instant, entries: usize) -> Self {
-        Self { began: now, last: None, answers: Vec::with_capacity(entries), changes: Vec::new() }
+        let (answers, changes) = (Vec::with_capacity(entries), Vec::new());
+        Self { began: now, last: None, answers, changes, counts: machine::Counts::default() }
     }
 }
 
@@ -102,6 +104,7 @@ impl Applier {
     ) {
         self.note_leases(&outcome.leases);
         turn.changes.extend(outcome.changes);
+        turn.counts.add(outcome.counts);
         turn.last = Some(index);
         if let Some(reply) = reply {
             turn.answers.push((reply, outcome.reply));
@@ -109,8 +112,9 @@ impl Applier {
     }
 
     fn show(&mut self, turn: Turn) {
-        let Turn { began, last, answers, changes } = turn;
+        let Turn { began, last, answers, changes, counts } = turn;
         let Some(last) = last else { return };
+        tally(&self.parts.metrics, &counts);
         self.parts.machine.store_mut().publish();
         self.publish_members();
         self.dirty = true;

@@ -87,6 +87,7 @@ impl Applier {
 
     /// Lets a received state take the place of ours: on disk first.
     pub(super) fn install(&mut self, staged: Staged) {
+        self.parts.metrics.snapshots.applying.set(1);
         if self.in_flight.is_some() {
             self.awaited = Some(Awaited::Checkpoint(staged));
             return;
@@ -104,6 +105,7 @@ impl Applier {
         self.dirty = false;
         self.compaction = compaction::Progress::new(self.parts.pace, self.now);
         self.publish_members();
+        self.parts.metrics.snapshots.applying.set(0);
         let _ = self.parts.watches.send(watches::Input::Restored);
         self.parts.progress.committed.fetch_max(applied.index, Ordering::SeqCst);
         self.parts.progress.applied.store(applied.index, Ordering::SeqCst);

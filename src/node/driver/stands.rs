@@ -18,6 +18,7 @@ impl Driver {
             self.parts.metrics.leader_changes.inc();
             progress.elected_ms.store(self.parts.clock.now_ms(), Ordering::Release);
         }
+        self.heartbeats.reset();
         progress.term.store(standing.term, Ordering::Release);
         self.opening = leads.then(|| self.parts.core.status().last_index);
         progress.read_open.store(false, Ordering::Release);

@@ -36,6 +36,13 @@ impl Driver {
     }
 
     pub(super) fn send(&mut self, message: Message) {
+        if message.msg_type() == MessageType::MsgHeartbeat
+            && let Some(late) = self.heartbeats.note(message.to, self.now)
+        {
+            self.parts.metrics.heartbeats_late.inc();
+            let to = format!("{:x}", message.to);
+            tracing::warn!(to, ?late, "a heartbeat is late; this member may be overloaded");
+        }
         if message.msg_type() != MessageType::MsgSnapshot {
             self.parts.peers.send(message);
             return;
