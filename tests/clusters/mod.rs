@@ -9,6 +9,7 @@
 //! - `leases`: kept alive through any member, timed by whoever leads.
 //! - `members`: added, moved, promoted and removed.
 //! - `metrics`: what members count, each by itself.
+//! - `without_leader`: what a member says that is left alone.
 //!
 //! Nothing sleeps and hopes: tests wait for what must come. Where something must *not* come, they
 //! do what would bring it for as long as it would take.
@@ -24,4 +25,5 @@ mod metrics;
 mod network;
 mod partitions;
 mod snapshots;
+mod without_leader;
 mod writes;

@@ -94,7 +94,7 @@ mod lease;
 mod line;
 mod maintenance;
 pub mod port;
-mod print;
+pub mod print;
 mod raw;
 mod session;
 pub mod target;
