@@ -14,7 +14,8 @@ pub const QUOTA_BYTES: i64 = 2 * 1024 * 1024 * 1024;
 pub const PROPOSAL_BATCH_MAX: usize = 1024;
 /// The most bytes of proposals that become one raft message.
 pub const PROPOSAL_BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Inputs, and readers, that wait for the driver; when it is full, clients are told `too many requests`.
+/// Inputs of clients that wait for the driver, and readers; beyond, clients are told `too many
+/// requests`.
 pub const DRIVER_INBOX_MAX: usize = 8192;
 /// Messages of other members waiting for the driver; more are dropped, and raft repeats them.
 pub const PEER_INBOX_MAX: usize = 8192;

@@ -140,9 +140,6 @@ fn log_ready(running: &Running, listeners: &[(Url, &'static str)]) {
             );
         }
     }
-    for address in running.metrics_addresses() {
-        info!(%address, "serving metrics and health");
-    }
 }
 
 /// Tells systemd that the member goes, if it asked to be told.

@@ -22,9 +22,9 @@ use crate::raft::ReadId;
 const RETRY: Duration = Duration::from_millis(500);
 /// A question that so many shared was a busy member's: there the next one waits for company, as
 /// a question costs all members the same however many share it.
-const COMPANY: usize = 16;
+const COMPANY: usize = 32;
 /// How long after the one before.
-const SPACING: Duration = Duration::from_micros(200);
+const SPACING: Duration = Duration::from_micros(400);
 
 /// Readers, by how far they have come.
 pub(super) struct Reads {

@@ -1,11 +1,14 @@
 //! The assembly of a member: listeners, workers, node, and the order they start and stop in.
 //!
 //! ```text
-//! bind listeners ─▶ open storage ─▶ start node ─▶ lead, publish ─▶ accept ─▶ ready
+//! bind listeners ─▶ open storage ─▶ start node ─▶ accept who asks for metrics and health
+//!     ─▶ lead or follow, publish ─▶ accept clients ─▶ ready
 //! hand leadership over ─▶ health NOT_SERVING ─▶ stop accepting ─▶ GOAWAY, finish requests,
 //!     end streams ─▶ stop node (last checkpoint) ─▶ done
 //! ```
 //!
+//! - Metrics and health, on listeners of their own, do not wait until the member is ready: who
+//!   finds out why it is not needs them then.
 //! - Clients never take the last descriptors: the log and the state need files.
 //! - Listeners are bound first: a taken port fails the start before storage is touched.
 //! - Each worker is a thread with a runtime of its own. An acceptor hands every connection to the
@@ -111,15 +114,20 @@ pub struct Running {
     peers: peer::Transport,
     inside: Inside,
     /// What is still done of the start; it ends with this.
-    _errands: JoinSet<()>,
-    client_addresses: Vec<SocketAddr>,
-    peer_addresses: Vec<SocketAddr>,
-    metrics_addresses: Vec<SocketAddr>,
+    errands: JoinSet<()>,
+    addresses: Addresses,
     serving: Serving,
     close: watch::Sender<bool>,
     stop: watch::Sender<bool>,
-    acceptor: Option<thread::JoinHandle<()>>,
+    acceptors: Vec<thread::JoinHandle<()>>,
     workers: Option<Workers>,
+}
+
+/// Where it is found; unix sockets are left out.
+struct Addresses {
+    clients: Vec<SocketAddr>,
+    peers: Vec<SocketAddr>,
+    metrics: Vec<SocketAddr>,
 }
 
 impl Server {
@@ -145,9 +153,11 @@ impl Server {
             threads => threads,
         };
         let bound = Bound::to(&config, worker_threads)?;
-        let (client_addresses, metrics_addresses) =
-            (bound.addresses(|surface| surface != Surface::Metrics), bound.addresses(is_metrics));
-        let peer_addresses = bound.peers.iter().map(peer::Listener::address).collect();
+        let addresses = Addresses {
+            clients: bound.addresses(|surface| !is_metrics(surface)),
+            peers: bound.peers.iter().map(peer::Listener::address).collect(),
+            metrics: bound.addresses(is_metrics),
+        };
         let Bound { listeners, peers: peer_listeners, tls, peer_tls } = bound;
         let config = discovery::settle(config).await?;
         let told = introduction::introduce(&config, peer_tls.as_ref()).await?;
@@ -163,53 +173,32 @@ impl Server {
         let node = Node::start(config, told, Box::new(connect))?;
         let peers = peers.recv().expect("a node that started is connected");
         let handle = node.handle();
+        introduce_oneself(&handle);
+        let (metrics, clients) =
+            listeners.into_iter().partition(|listener| is_metrics(listener.surface));
+        let mut running = Running::begin(
+            (node, peers),
+            serving,
+            addresses,
+            settings,
+            (worker_threads, tls.is_some()),
+        );
+        running.accept(metrics);
+        for address in running.metrics_addresses() {
+            tracing::info!(%address, "serving metrics and health");
+        }
+        // Until then clients wait in the kernel's queue, as with etcd.
         if let Err(refusal) = await_ready(&handle, check).await {
             // It would go on as a member without anybody who could stop it.
-            let stopping = tokio::task::spawn_blocking(move || {
-                node.stop();
-                peers.stop();
-            });
-            let _ = stopping.await;
+            running.shutdown().await;
             return Err(refusal);
         }
-        describe(&handle).await;
-        let mut errands = JoinSet::new();
+        describe_cluster(&handle).await;
         if let Some(note) = joining {
-            errands.spawn(replace::promote(handle.clone(), note));
+            running.errands.spawn(replace::promote(handle, note));
         }
-
-        let (stop, stopping) = watch::channel(false);
-        let (close, closing) = watch::channel(false);
-        let router = Router::new(handle.clone(), serving.clone(), stopping.clone());
-        let inside = Inside {
-            router: router.clone(),
-            node: handle.clone(),
-            settings: settings.clone(),
-            stopping: stopping.clone(),
-        };
-        let workers = Workers::start(
-            worker_threads,
-            tls.is_some(),
-            router,
-            handle,
-            settings,
-            stopping.clone(),
-        );
-        let acceptor = listener::start(listeners, workers.hands(), closing);
-        Ok(Running {
-            node: Some(node),
-            peers,
-            inside,
-            _errands: errands,
-            client_addresses,
-            peer_addresses,
-            metrics_addresses,
-            serving,
-            close,
-            stop,
-            acceptor: Some(acceptor),
-            workers: Some(workers),
-        })
+        running.accept(clients);
+        Ok(running)
     }
 }
 
@@ -226,10 +215,15 @@ async fn await_ready(node: &Handle, check: bool) -> Result<(), StartError> {
 }
 
 /// Sets the metrics that say who this member is.
-async fn describe(node: &Handle) {
+fn introduce_oneself(node: &Handle) {
     let (metrics, own) = (node.metrics(), format!("{:x}", node.member_id()));
     metrics.server_id.with_label_values(&[&own]).set(1);
     metrics.server_version.with_label_values(&[version::SERVER]).set(1);
+}
+
+/// Sets the metric that says what the cluster agreed on.
+async fn describe_cluster(node: &Handle) {
+    let metrics = node.metrics();
     let agreed = node.inspect(|machine| machine.cluster_version().map(str::to_owned)).await;
     let Ok(agreed) = agreed else { return };
     // The label is the minor version, without the patch.
@@ -257,19 +251,60 @@ fn connect(
 }
 
 impl Running {
+    /// A node with everything that serves it, and no listener yet.
+    fn begin(
+        (node, peers): (Node, peer::Transport),
+        serving: Serving,
+        addresses: Addresses,
+        settings: Settings,
+        (worker_threads, tls): (usize, bool),
+    ) -> Self {
+        let handle = node.handle();
+        let (close, _) = watch::channel(false);
+        let (stop, stopping) = watch::channel(false);
+        let router = Router::new(handle.clone(), serving.clone(), stopping.clone());
+        let inside = Inside {
+            router: router.clone(),
+            node: handle.clone(),
+            settings: settings.clone(),
+            stopping: stopping.clone(),
+        };
+        let workers = Workers::start(worker_threads, tls, router, handle, settings, stopping);
+        Self {
+            node: Some(node),
+            peers,
+            inside,
+            errands: JoinSet::new(),
+            addresses,
+            serving,
+            close,
+            stop,
+            acceptors: Vec::new(),
+            workers: Some(workers),
+        }
+    }
+
+    /// Serves whoever comes to these listeners.
+    fn accept(&mut self, listeners: Vec<listener::Listener>) {
+        if let Some(workers) = &self.workers {
+            let closing = self.close.subscribe();
+            self.acceptors.push(listener::start(listeners, workers.hands(), closing));
+        }
+    }
+
     /// Where clients are served, in the order of the configuration; unix sockets are left out.
     pub fn client_addresses(&self) -> &[SocketAddr] {
-        &self.client_addresses
+        &self.addresses.clients
     }
 
     /// Where other members are answered.
     pub fn peer_addresses(&self) -> &[SocketAddr] {
-        &self.peer_addresses
+        &self.addresses.peers
     }
 
     /// Where metrics and health are served apart.
     pub fn metrics_addresses(&self) -> &[SocketAddr] {
-        &self.metrics_addresses
+        &self.addresses.metrics
     }
 
     /// The node behind the listeners.
@@ -299,11 +334,11 @@ impl Running {
         self.node().hand_over().await;
         self.serving.leave().await;
         let _ = self.close.send(true);
-        let (acceptor, workers, node) =
-            (self.acceptor.take(), self.workers.take(), self.node.take());
+        let (acceptors, workers, node) =
+            (std::mem::take(&mut self.acceptors), self.workers.take(), self.node.take());
         let (peers, stop) = (self.peers.clone(), self.stop.clone());
         let stopping = tokio::task::spawn_blocking(move || {
-            if let Some(acceptor) = acceptor {
+            for acceptor in acceptors {
                 let _ = acceptor.join();
             }
             // Not before: whoever is told to go would come back at once, to be cut off unheard.

@@ -204,8 +204,8 @@ fn clients_do_not_take_the_descriptors_that_files_need() {
     let command = bounded(directory.path(), "-n", reserved + SEATS as u64, &metrics);
     let mut member = Member::spawn_command(command);
     let address = |line: Value| line["address"].as_str().expect("an address").to_owned();
-    let clients = address(member.wait_for("ready to serve client requests"));
     let metrics = address(member.wait_for("serving metrics and health"));
+    let clients = address(member.wait_for("ready to serve client requests"));
 
     let clients: SocketAddr = clients.parse().expect("an address");
     let mut crowd: Vec<TcpStream> = (0..SEATS + WAITING)

@@ -6,6 +6,7 @@ mod embed;
 mod health;
 pub mod member;
 mod metrics;
+mod pair;
 mod stop;
 
 use std::os::unix::net::UnixDatagram;
