@@ -29,7 +29,7 @@
 pub mod history;
 mod owners;
 mod realtime;
-mod replay;
+pub mod replay;
 mod tests;
 mod watches;
 

@@ -1,0 +1,166 @@
+//! Whole clusters under simulation: the production member, without threads, in worlds of seeds.
+//!
+//! Driver, log, applier, checkpointer, watches, leases, duties, snapshots and recovery are those
+//! that are released; disk, network, time and chance are the world's. What clients heard is judged
+//! by `tests/checker`, against the log that the members committed.
+//!
+//! ```text
+//! cargo test --test sim                    new seeds for 25 s, on all processors
+//! SECONDS=28800 cargo test --test sim      a night
+//! SEED=7 cargo test --test sim             one seed again
+//! SEED=7 LOUD=1 cargo test --test sim      and everything that happens in it
+//! ```
+
+#![cfg(debug_assertions)]
+
+#[path = "../checker/mod.rs"]
+mod checker;
+
+mod clients;
+mod havoc;
+mod journal;
+mod network;
+mod profile;
+mod rest;
+mod routes;
+mod seat;
+mod tasks;
+mod translate;
+mod witness;
+mod world;
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+use world::World;
+
+/// How long new seeds are tried if nobody says otherwise.
+const SECONDS: u64 = 25;
+/// Of so many seeds, one is run twice.
+const TWICE_ONE_OF: u64 = 50;
+
+/// What became of a seed.
+struct Outcome {
+    hash: u64,
+    counts: BTreeMap<&'static str, u64>,
+    virtual_us: u64,
+    failure: Option<String>,
+}
+
+fn run(seed: u64, loud: bool) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    // Nothing is shared with other tasks, so nobody waits for this one.
+    runtime.block_on(tokio::task::unconstrained(async {
+        let mut world = World::new(seed, loud);
+        let failure = world.live().await.err();
+        let failure = failure.map(|why| format!("{}\n{why}", world.journal.tail()));
+        let counts = std::mem::take(&mut world.counts);
+        Outcome { hash: world.journal.hash(), counts, virtual_us: world.now_us, failure }
+    }))
+}
+
+/// Runs a seed; how it failed, if it did.
+fn judge(seed: u64, loud: bool) -> Outcome {
+    let ran = catch_unwind(AssertUnwindSafe(|| run(seed, loud)));
+    ran.unwrap_or_else(|panic| Outcome {
+        hash: 0,
+        counts: BTreeMap::new(),
+        virtual_us: 0,
+        failure: Some(seat::words(&*panic)),
+    })
+}
+
+fn variable(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok()?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{name} is not a number: {value}")))
+}
+
+fn commit() -> String {
+    let head = std::process::Command::new("git").args(["rev-parse", "--short", "HEAD"]).output();
+    head.map(|head| String::from_utf8_lossy(&head.stdout).trim().to_owned()).unwrap_or_default()
+}
+
+fn fail(seed: u64, failure: &str) -> ! {
+    panic!(
+        "seed {seed} at commit {} fails:\n{failure}\nSEED={seed} cargo test --test sim",
+        commit()
+    );
+}
+
+#[test]
+fn seeds() {
+    if let Some(seed) = variable("SEED") {
+        let outcome = judge(seed, std::env::var_os("LOUD").is_some());
+        println!("{:?} trace {:016x}", outcome.counts, outcome.hash);
+        if let Some(failure) = outcome.failure {
+            fail(seed, &failure);
+        }
+        return;
+    }
+    let first = variable("FIRST").unwrap_or_else(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        now.as_secs() * 1_000_000
+    });
+    let budget = Duration::from_secs(variable("SECONDS").unwrap_or(SECONDS));
+    explore(first, budget, variable("SEEDS").unwrap_or(u64::MAX));
+}
+
+/// Tries one seed after the other on all processors, until the time is up or one fails.
+fn explore(first: u64, budget: Duration, count: u64) {
+    let (next, failed) = (AtomicU64::new(first), AtomicBool::new(false));
+    let sums: Mutex<(BTreeMap<&'static str, u64>, u64, u64)> = Mutex::default();
+    let failures: Mutex<Vec<(u64, String)>> = Mutex::default();
+    let began = Instant::now();
+    let work = || {
+        while began.elapsed() < budget && !failed.load(Ordering::Relaxed) {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed - first >= count {
+                return;
+            }
+            let mut outcome = judge(seed, false);
+            if outcome.failure.is_none() && seed.is_multiple_of(TWICE_ONE_OF) {
+                let again = judge(seed, false);
+                if again.hash != outcome.hash {
+                    outcome.failure = Some("it ran otherwise the second time".to_owned());
+                }
+            }
+            let mut sums = sums.lock();
+            for (what, count) in outcome.counts {
+                *sums.0.entry(what).or_default() += count;
+            }
+            sums.1 += 1;
+            sums.2 += outcome.virtual_us;
+            drop(sums);
+            if let Some(failure) = outcome.failure {
+                failures.lock().push((seed, failure));
+                failed.store(std::env::var_os("GO_ON").is_none(), Ordering::Relaxed);
+            }
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(work);
+        }
+    });
+    let (counts, seeds, virtual_us) = sums.into_inner();
+    println!(
+        "{seeds} seeds from {first} in {:.1} s, {:.1} virtual hours: {counts:?}",
+        began.elapsed().as_secs_f64(),
+        virtual_us as f64 / 3.6e9
+    );
+    let failures = failures.into_inner();
+    for (seed, failure) in failures.iter().skip(1) {
+        println!("seed {seed} fails: {}", failure.lines().last().unwrap_or_default());
+    }
+    if let Some((seed, failure)) = failures.first() {
+        fail(*seed, failure);
+    }
+}

@@ -1,0 +1,106 @@
+//! What a seed's world is like: how large, how fast, how faulty. Drawn before anything happens.
+
+use kvorum::storage::disk::sim::Seed;
+
+/// The world of a seed.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    pub members: usize,
+    pub clients: usize,
+    pub keys: u64,
+    /// For how long faults come, in microseconds.
+    pub chaos_us: u64,
+    /// The pause of a client between two requests, on average.
+    pub think_us: u64,
+    /// The shortest way through the network.
+    pub latency_us: u64,
+    /// What may be added to that.
+    pub jitter_us: u64,
+    /// Of a thousand messages.
+    pub lost: u64,
+    pub doubled: u64,
+    /// Whether messages stay in order between two members.
+    pub in_order: bool,
+    /// The longest that a part waits for its turn, mostly.
+    pub turn_us: u64,
+    /// The pause between two faults, on average; 0 is no faults.
+    pub fault_us: u64,
+    /// Which faults there are, by weight; see [`Fault`].
+    pub weights: [u64; Fault::ALL.len()],
+    pub catchup_entries: u64,
+    pub segment_bytes: u64,
+    pub compaction_batch: usize,
+    pub heartbeat_ms: u64,
+}
+
+/// What may go wrong, or is done to the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A process dies; its machine goes on.
+    Kill,
+    /// A machine loses power.
+    PowerCut,
+    /// All machines lose power at once.
+    Blackout,
+    /// A process stops in order.
+    Stop,
+    /// A process stands still.
+    Pause,
+    /// A member is cut off, one way or both.
+    Isolate,
+    /// Members hear only their neighbours.
+    Ring,
+    /// A disk answers an operation with an error.
+    DiskError,
+    /// A machine stops in the middle of a disk operation.
+    PowerCutAtOperation,
+    Transfer,
+    Defragment,
+}
+
+impl Fault {
+    pub const ALL: [Fault; 11] = [
+        Fault::Kill,
+        Fault::PowerCut,
+        Fault::Blackout,
+        Fault::Stop,
+        Fault::Pause,
+        Fault::Isolate,
+        Fault::Ring,
+        Fault::DiskError,
+        Fault::PowerCutAtOperation,
+        Fault::Transfer,
+        Fault::Defragment,
+    ];
+}
+
+/// One of them.
+fn one_of<T: Copy>(seed: &mut Seed, all: &[T]) -> T {
+    all[seed.below(all.len() as u64) as usize]
+}
+
+impl Profile {
+    pub fn draw(seed: &mut Seed) -> Self {
+        let calm = seed.below(10) == 0;
+        Self {
+            members: one_of(seed, &[1, 3, 3, 3, 3, 3, 5]),
+            clients: 3 + seed.below(6) as usize,
+            keys: 4 + seed.below(20),
+            chaos_us: 45_000_000,
+            think_us: one_of(seed, &[100_000, 200_000, 400_000]),
+            latency_us: one_of(seed, &[100, 500, 2_000, 10_000]),
+            jitter_us: one_of(seed, &[100, 2_000, 20_000, 60_000]),
+            lost: one_of(seed, &[0, 0, 5, 50, 150]),
+            doubled: one_of(seed, &[0, 0, 20, 100]),
+            in_order: seed.coin(),
+            turn_us: one_of(seed, &[50, 50, 500, 3_000]),
+            fault_us: if calm { 0 } else { one_of(seed, &[1_500_000, 4_000_000, 9_000_000]) },
+            // A swarm: most worlds have some faults only, and more of those.
+            weights: Fault::ALL.map(|_| one_of(seed, &[0, 0, 1, 3])),
+            catchup_entries: one_of(seed, &[3, 20, 100, 5000]),
+            segment_bytes: one_of(seed, &[8, 16, 64]) * 1024,
+            compaction_batch: one_of(seed, &[1, 5, 1000]),
+            heartbeat_ms: one_of(seed, &[50, 100, 100]),
+        }
+    }
+}
