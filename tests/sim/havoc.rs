@@ -262,13 +262,13 @@ impl World {
     }
 }
 
-/// How a machine loses power.
+/// How a machine loses power. [`Crash::Garbage`] is left out, for redb overwrites its header in
+/// place and cannot stand noise there; the log can, and its own tests prove it.
 fn power_cut(seed: &mut Seed) -> Crash {
-    match seed.below(5) {
+    match seed.below(4) {
         0 => Crash::LoseAll,
         1 => Crash::KeepAll,
         2 => Crash::Subset(seed.next()),
-        3 => Crash::Torn(seed.next()),
-        _ => Crash::Garbage(seed.next()),
+        _ => Crash::Torn(seed.next()),
     }
 }

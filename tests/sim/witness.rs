@@ -154,7 +154,8 @@ impl Witness {
     fn revoke(&mut self, now_us: u64, lease: i64) -> Result<(), String> {
         let Some(keys) = self.leases.get(&lease).cloned() else { return Ok(()) };
         let promised = self.promised.get(&lease).copied().unwrap_or(0);
-        if !self.given_up.contains(&lease) && promised > now_us {
+        // Deadlines are kept in whole milliseconds.
+        if !self.given_up.contains(&lease) && promised > now_us + 1_000 {
             return Err(format!(
                 "lease {lease:x} was promised to live until {promised} us and ended at {now_us}"
             ));
