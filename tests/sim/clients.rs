@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::rc::Rc;
 
+use kvorum::machine::Reply as Answered;
 use kvorum::node::Handle;
+use kvorum::pb::internal_raft_request::Command;
 use kvorum::pb::kv_server::Kv as KvService;
 use kvorum::pb::lease_server::Lease as LeaseService;
+use kvorum::pb::{AlarmRequest, AlarmType, alarm_request::AlarmAction};
 use kvorum::pb::{CompactionRequest, LeaseGrantRequest, LeaseRevokeRequest, WatchCreateRequest};
 use kvorum::pb::{LeaseKeepAliveResponse, RangeStreamResponse};
 use kvorum::sim::Watching;
@@ -34,6 +37,8 @@ pub struct Record {
     /// The newest revision that anybody was shown.
     pub revision: i64,
     pub compacted: i64,
+    /// Whether somebody was told that there is no space.
+    pub out_of_space: bool,
     pub answered: u64,
     pub refusals: BTreeMap<String, u64>,
 }
@@ -67,11 +72,24 @@ pub struct Services {
 /// What a client may ask.
 #[derive(Clone, Debug)]
 pub enum Ask {
-    Kv { request: Request, lease: i64 },
-    Grant { ttl: i64 },
-    KeepAlive { lease: i64 },
-    Revoke { lease: i64 },
-    Compact { revision: i64 },
+    Kv {
+        request: Request,
+        lease: i64,
+    },
+    Grant {
+        ttl: i64,
+    },
+    KeepAlive {
+        lease: i64,
+    },
+    Revoke {
+        lease: i64,
+    },
+    Compact {
+        revision: i64,
+    },
+    /// Takes alarms back that say that there is no space.
+    Disarm,
 }
 
 /// Statuses after which a request surely did not happen.
@@ -92,6 +110,9 @@ pub fn think(seed: &mut Seed, record: &Record, keys: u64, unique: u64) -> Ask {
     };
     let value = format!("v{unique}");
     let kv = |request| Ask::Kv { request, lease: 0 };
+    if record.out_of_space && seed.below(4) == 0 {
+        return Ask::Disarm;
+    }
     match seed.below(100) {
         0..30 => kv(Request::Put { key: key(seed), value }),
         30..42 => kv(Request::Range(Range {
@@ -198,6 +219,20 @@ pub async fn ask(services: Services, ask: Ask, busy: Busy, now_us: impl Fn() -> 
             // However it ends, the lease is not counted on any more.
             let _ = services.lease.lease_revoke(request).await;
         }
+        Ask::Disarm => {
+            let alarm = AlarmRequest {
+                action: AlarmAction::Get as i32,
+                alarm: AlarmType::Nospace as i32,
+                ..AlarmRequest::default()
+            };
+            let listed = services.node.propose(Command::Alarm(alarm.clone())).await;
+            let Ok(Answered::Alarm(listed)) = listed else { return };
+            for raised in listed.alarms {
+                let (action, member_id) = (AlarmAction::Deactivate as i32, raised.member_id);
+                let disarm = AlarmRequest { action, member_id, ..alarm.clone() };
+                let _ = services.node.propose(Command::Alarm(disarm)).await;
+            }
+        }
         Ask::Compact { revision } => {
             let request = CompactionRequest { revision, physical: false };
             if services.kv.compact(tonic::Request::new(request)).await.is_ok() {
@@ -218,13 +253,18 @@ fn begin(record: &Shared, client: usize, call_us: u64, request: &Request) -> usi
 
 fn end(record: &Shared, number: usize, now_us: u64, answered: Result<Answer, Status>) {
     let mut record = record.borrow_mut();
+    let request_puts = matches!(record.history.ops[number].request, Request::Put { .. });
     let outcome = match answered {
         Ok(answer) => {
             record.answered += 1;
+            if request_puts {
+                record.out_of_space = false;
+            }
             record.revision = record.revision.max(answer.revision);
             Outcome::Answered(answer)
         }
         Err(status) => {
+            record.out_of_space |= status.message().ends_with("database space exceeded");
             *record.refusals.entry(status.message().to_owned()).or_default() += 1;
             match REFUSALS.contains(&status.message()) {
                 true => Outcome::Refused,

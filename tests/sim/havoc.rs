@@ -13,7 +13,7 @@ const OPERATIONS: u64 = 60;
 impl World {
     /// Starts a process on a seat that has none.
     pub fn start(&mut self, seat: usize) -> Result<(), String> {
-        if self.seats[seat].process.is_some() {
+        if self.seats[seat].process.is_some() || self.seats[seat].is_empty {
             return Ok(());
         }
         if self.chaos && self.now_us > 0 && self.seed.below(12) == 0 {
@@ -58,7 +58,7 @@ impl World {
     /// A process ended of itself: because of its disk, or it is a bug.
     pub fn died(&mut self, seat: usize, why: &str) -> Result<(), String> {
         self.note(Some(seat), "died", why.to_owned());
-        if !self.seats[seat].harmed {
+        if !self.seats[seat].excuses() {
             return Err(format!("m{seat} died: {why}"));
         }
         self.end_process(seat, Crash::KeepAll);
@@ -140,6 +140,8 @@ impl World {
             Fault::Isolate => self.isolate(seat),
             Fault::Ring => self.ring(),
             Fault::DiskError | Fault::PowerCutAtOperation => self.harm(seat, fault),
+            Fault::FullDisk => self.fill(seat),
+            Fault::Replace => self.replace(seat),
             Fault::Transfer => self.transfer(seat),
             Fault::Defragment => self.defragment(seat),
         }
@@ -162,6 +164,21 @@ impl World {
             Fault::DiskError => seat.disk.fail_at(number),
             _ => seat.disk.stop_at(number),
         }
+    }
+
+    fn fill(&mut self, seat: usize) {
+        let room = self.seed.below(3) * self.seed.below(200_000);
+        let seat_of_it = &mut self.seats[seat];
+        seat_of_it.set_capacity(Some(seat_of_it.disk.used() + room));
+        let length = 200_000 + self.seed.below(4_000_000);
+        self.plan(self.now_us + length, Happening::Space(seat));
+    }
+
+    /// A disk has space again.
+    pub fn free(&mut self, seat: usize) {
+        self.seats[seat].set_capacity(None);
+        // Whoever lived through it dies of something else from here on.
+        self.seats[seat].is_full = false;
     }
 
     fn stop(&mut self, seat: usize) {
@@ -204,7 +221,7 @@ impl World {
         self.cut(cuts);
     }
 
-    fn cut(&mut self, cuts: Vec<(u64, u64)>) {
+    pub fn cut(&mut self, cuts: Vec<(u64, u64)>) {
         let mut wire = self.wire.lock();
         for way in &cuts {
             wire.cut.insert(*way);

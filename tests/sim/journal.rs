@@ -20,19 +20,23 @@ pub struct Event {
 pub struct Journal {
     events: VecDeque<Event>,
     hash: u64,
-    pub count: u64,
-    /// Whether to print everything as it happens.
+    /// Whether to print what happens.
     loud: bool,
+    /// Whether to print all that the hash is made of.
+    traces: bool,
 }
 
 impl Journal {
     pub fn new(loud: bool) -> Self {
-        Self { events: VecDeque::new(), hash: 0xcbf2_9ce4_8422_2325, count: 0, loud }
+        let traces = loud && std::env::var_os("TRACE").is_some();
+        Self { events: VecDeque::new(), hash: 0xcbf2_9ce4_8422_2325, loud, traces }
     }
 
     /// Notes what only counts for the hash.
     pub fn mix(&mut self, numbers: &[u64]) {
-        self.count += 1;
+        if self.traces {
+            println!("trace {numbers:?}");
+        }
         for number in numbers {
             self.hash = (self.hash ^ number).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(17);
         }

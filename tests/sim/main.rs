@@ -21,6 +21,7 @@ mod havoc;
 mod journal;
 mod network;
 mod profile;
+mod replace;
 mod rest;
 mod routes;
 mod seat;

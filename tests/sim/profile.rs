@@ -54,12 +54,16 @@ pub enum Fault {
     DiskError,
     /// A machine stops in the middle of a disk operation.
     PowerCutAtOperation,
+    /// A disk has no space left for a while.
+    FullDisk,
+    /// A member is removed, and another takes its seat.
+    Replace,
     Transfer,
     Defragment,
 }
 
 impl Fault {
-    pub const ALL: [Fault; 11] = [
+    pub const ALL: [Fault; 13] = [
         Fault::Kill,
         Fault::PowerCut,
         Fault::Blackout,
@@ -69,6 +73,8 @@ impl Fault {
         Fault::Ring,
         Fault::DiskError,
         Fault::PowerCutAtOperation,
+        Fault::FullDisk,
+        Fault::Replace,
         Fault::Transfer,
         Fault::Defragment,
     ];
@@ -86,8 +92,8 @@ impl Profile {
             members: one_of(seed, &[1, 3, 3, 3, 3, 3, 5]),
             clients: 3 + seed.below(6) as usize,
             keys: 4 + seed.below(20),
-            chaos_us: 45_000_000,
-            think_us: one_of(seed, &[100_000, 200_000, 400_000]),
+            chaos_us: 56_000_000,
+            think_us: one_of(seed, &[100_000, 150_000, 250_000]),
             latency_us: one_of(seed, &[100, 500, 2_000, 10_000]),
             jitter_us: one_of(seed, &[100, 2_000, 20_000, 60_000]),
             lost: one_of(seed, &[0, 0, 5, 50, 150]),

@@ -25,6 +25,7 @@ impl World {
         self.heal(&cuts);
         let now_us = self.now_us;
         for seat in 0..self.seats.len() {
+            self.free(seat);
             self.seats[seat].paused_until_us = now_us;
             let process = self.seats[seat].process.as_ref();
             if self.seats[seat].harmed || process.is_some_and(|process| process.stopping) {
@@ -33,6 +34,9 @@ impl World {
             }
             self.start(seat)?;
         }
+        let calm_us = self.now_us;
+        let changed = |world: &World| world.replacing.is_none();
+        self.until(calm_us + LEVEL_US, "a change of members does not end", changed).await?;
         let calm_us = self.now_us;
         self.until(calm_us + LEADER_US, "no leader that all agree on", World::has_leader).await?;
         self.until(calm_us + LEVEL_US, "members are not level", World::is_level).await?;

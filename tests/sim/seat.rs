@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kvorum::config::Config;
-use kvorum::members;
-use kvorum::node::Connect;
+use kvorum::members::{self, Members};
+use kvorum::node::{Connect, Joined};
 use kvorum::raft::Entry;
 use kvorum::sim::{Ground, Member, Part};
 use kvorum::storage::disk::sim::{Crash, SimDisk};
@@ -31,6 +31,12 @@ pub struct Seat {
     lives: u64,
     /// Whether the disk was told to fail, so that the process may die of it.
     pub harmed: bool,
+    /// Whether the disk has been full since the process began, or is.
+    pub is_full: bool,
+    /// Whether the member that was here has been removed, and none has taken its place.
+    pub is_empty: bool,
+    /// How the member that is here was told of the others, if it joined them.
+    joined: Option<Joined>,
     /// Until when the process stands still, in microseconds.
     pub paused_until_us: u64,
 }
@@ -78,6 +84,9 @@ impl Seat {
             process: None,
             lives: 0,
             harmed: false,
+            is_full: false,
+            is_empty: false,
+            joined: None,
             paused_until_us: 0,
         }
     }
@@ -99,9 +108,9 @@ impl Seat {
         };
         let (own, wire) = (self.id, wire.clone());
         let connect: Connect = Box::new(move |_| Ok(Arc::new(Link { own, wire })));
-        let config = &self.config;
+        let (config, joined) = (&self.config, self.joined.clone());
         let started =
-            catch_unwind(AssertUnwindSafe(|| Member::start(config, ground, None, connect)));
+            catch_unwind(AssertUnwindSafe(|| Member::start(config, ground, joined, connect)));
         let member = match started {
             Ok(Ok(member)) => member,
             Ok(Err(error)) => return Err(error.to_string()),
@@ -139,6 +148,30 @@ impl Seat {
         self.disk.crash(how);
         self.harmed = false;
         self.paused_until_us = 0;
+    }
+
+    /// Makes room for another member: a new machine with an empty disk.
+    pub fn vacate(&mut self, disk_seed: u64) {
+        self.die(Crash::LoseAll);
+        self.disk = SimDisk::new(disk_seed);
+        self.is_empty = true;
+    }
+
+    /// Lets a member in that was added under `id`.
+    pub fn occupy(&mut self, cluster_id: u64, members: Members) {
+        self.joined = Some(Joined { cluster_id, member_id: self.id, members });
+        self.is_empty = false;
+    }
+
+    /// What the disk may hold from here on; all it likes if nothing is said.
+    pub fn set_capacity(&mut self, bytes: Option<u64>) {
+        self.disk.set_capacity(bytes);
+        self.is_full |= bytes.is_some();
+    }
+
+    /// Whether a process may die here without being to blame.
+    pub fn excuses(&self) -> bool {
+        self.harmed || self.is_full
     }
 
     /// Whether an entry would be there if the machine lost power now.

@@ -67,9 +67,11 @@ impl Tasks {
         drop(gone);
     }
 
-    /// Those that were woken, and whose they are.
+    /// Those that were woken, and whose they are; in order, for what wakes several at once may hold
+    /// them in a map that has none.
     pub fn take_woken(&mut self) -> Vec<(u64, Option<Life>)> {
-        let woken = std::mem::take(&mut *self.woken.lock());
+        let mut woken = std::mem::take(&mut *self.woken.lock());
+        woken.sort_unstable();
         let known = |task: u64| self.all.get(&task).map(|found| (task, found.owner));
         woken.into_iter().filter_map(known).collect()
     }

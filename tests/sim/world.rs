@@ -20,6 +20,7 @@ use super::clients::{self, Busy, Shared};
 use super::journal::Journal;
 use super::network::{Question, Wire};
 use super::profile::Profile;
+use super::replace::Replacing;
 use super::seat::{Seat, words};
 use super::tasks::{Life, Tasks};
 use super::witness::Witness;
@@ -37,6 +38,8 @@ pub enum Happening {
     Watch,
     Fault,
     Restart(usize),
+    Space(usize),
+    Replace,
     Heal(Vec<(u64, u64)>),
 }
 
@@ -70,6 +73,9 @@ pub struct World {
     pub last_arrival: BTreeMap<(u64, u64), u64>,
     /// Processes that have given leadership away and are to stop.
     pub handed_over: Rc<RefCell<Vec<Life>>>,
+    pub replacing: Option<Replacing>,
+    /// When members last changed.
+    pub replaced_us: u64,
     /// Whether clients ask and faults come.
     pub chaos: bool,
     pub counts: BTreeMap<&'static str, u64>,
@@ -101,6 +107,8 @@ impl World {
             snapshots_sent: Rc::default(),
             last_arrival: BTreeMap::new(),
             handed_over: Rc::default(),
+            replacing: None,
+            replaced_us: 0,
             chaos: true,
             counts: BTreeMap::new(),
         }
@@ -278,7 +286,9 @@ impl World {
         let members = process.services.node.members();
         let voters: Vec<u64> =
             members.iter().filter(|member| !member.is_learner).map(|member| member.id).collect();
-        if voters.is_empty() || entry.index <= self.profile.members as u64 {
+        let changing = self.replacing.is_some() || self.now_us < self.replaced_us + 5_000_000;
+        let founding = entry.index <= self.profile.members as u64;
+        if voters.is_empty() || founding || changing && self.replaced_us > 0 {
             return Ok(());
         }
         let mut holders = 0;
@@ -327,6 +337,8 @@ impl World {
             Happening::Watch => self.begin_watch(),
             Happening::Fault => self.fault()?,
             Happening::Restart(seat) => self.start(seat)?,
+            Happening::Space(seat) => self.free(seat),
+            Happening::Replace => self.go_on_replacing()?,
             Happening::Heal(cuts) => self.heal(&cuts),
         }
         Ok(())
