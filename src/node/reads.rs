@@ -72,18 +72,21 @@ impl Reads {
 
     /// Whether a question should be put now.
     pub fn wants_to_ask(&mut self, now: Instant) -> bool {
-        self.look(now);
         let is_late = |asked: &Asked| now.saturating_duration_since(asked.since) >= RETRY;
         if self.asked.as_ref().is_some_and(is_late) {
             self.lose_asked();
         }
         self.waits_until = self.waits_until.filter(|until| now < *until);
-        if self.asked.is_some() || self.waits_until.is_some() {
-            return false;
+        let may_ask = self.asked.is_none() && self.waits_until.is_none();
+        if may_ask {
+            self.arrivals.take_into(&mut self.next);
         }
-        self.arrivals.take_into(&mut self.next);
-        self.next.retain(|reader| !reader.is_closed());
-        !self.next.is_empty()
+        // Before those go who have waited in vain.
+        self.look(now);
+        if may_ask {
+            self.next.retain(|reader| !reader.is_closed());
+        }
+        may_ask && !self.next.is_empty()
     }
 
     /// When a question that waits for company is put, should anybody have one.
