@@ -102,6 +102,8 @@
 pub mod error;
 pub mod limits;
 pub mod pb;
+#[doc(hidden)]
+pub mod planted;
 pub mod span;
 pub mod version;
 
@@ -135,8 +137,9 @@ pub mod tls;
 #[cfg(debug_assertions)]
 #[doc(hidden)]
 pub mod sim {
-    pub use crate::api::sim::{kv, lease};
+    pub use crate::api::sim::{Kv, Lease, kv, lease};
     pub use crate::node::sim::*;
+    pub use crate::planted::{Mistake, plant};
 }
 
 pub use server::{Running, Server, StartError};

@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::limits::LEASE_EXPIRIES_PER_SECOND_MAX;
+use crate::planted::{Mistake, planted};
 
 use super::book::Lease;
 
@@ -128,7 +129,8 @@ impl Deadlines {
         if !self.is_primary {
             return;
         }
-        let term = Term::new(ttl, after(now_ms, ttl), now_ms);
+        let early = i64::from(planted(Mistake::LeaseShort));
+        let term = Term::new(ttl, after(now_ms, ttl - early), now_ms);
         self.queue.insert((term.queued_ms, id));
         if let Some(at) = term.checkpoint_ms {
             self.due_checkpoints.insert((at, id));
@@ -169,7 +171,7 @@ impl Deadlines {
             return Renewal::NotPrimary;
         }
         let Some(term) = self.terms.get_mut(&id) else { return Renewal::NotFound };
-        if now_ms >= term.deadline_ms {
+        if now_ms >= term.deadline_ms && !planted(Mistake::LeaseRevived) {
             return Renewal::Expiring;
         }
         if term.mark != Mark::Clear {

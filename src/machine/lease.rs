@@ -5,6 +5,7 @@ use crate::error::Fault;
 use crate::pb::{
     LeaseCheckpointRequest, LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeResponse,
 };
+use crate::planted::{Mistake, planted};
 use crate::span::{End, Span};
 
 impl Machine {
@@ -32,7 +33,8 @@ impl Machine {
         };
         self.writes.push(revoked.write);
         let (mut txn, mut counts) = (self.store.begin(), Counts::default());
-        for key in revoked.keys {
+        let forgotten = usize::from(planted(Mistake::RevokeForgetsKey));
+        for key in revoked.keys.into_iter().skip(forgotten) {
             counts.deletes += 1;
             txn.delete_range(&Span { start: key, end: End::Single });
         }

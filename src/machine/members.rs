@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::error::Error;
 use crate::members::Change;
 use crate::pb::membershippb;
+use crate::planted::{Mistake, planted};
 use crate::storage::engine::{Table, Write};
 use crate::storage::keys::{self, ConfState};
 
@@ -43,6 +44,9 @@ impl Machine {
             key: keys::CONF_STATE.into(),
             value: made.encode().into(),
         });
+        if planted(Mistake::ConfStateForgotten) {
+            self.writes.pop();
+        }
         self.conf_state = made;
         Outcome::of(Ok(Reply::Members(self.members.iter().cloned().collect())))
     }

@@ -39,6 +39,7 @@ use crate::pb::{
     InternalRaftRequest, LeaseGrantResponse, LeaseRevokeResponse, PutResponse, RangeResponse,
     ResponseHeader, TxnResponse, alarm_request::AlarmAction,
 };
+use crate::planted::{Mistake, planted};
 use crate::storage::engine::{Engine, Write};
 use crate::storage::keys::{self, ConfState};
 
@@ -141,6 +142,9 @@ impl Checkpoint {
     pub fn writes(&mut self) -> Vec<Write> {
         let mut writes = Vec::new();
         self.rows.writes(&mut writes);
+        if planted(Mistake::RowsBehindIndex) && self.applied.index.is_multiple_of(3) {
+            writes.pop();
+        }
         writes.append(&mut self.rest);
         writes.extend(keys::applied(self.applied.index, self.applied.term));
         writes
@@ -220,6 +224,12 @@ impl Machine {
             return Ok(Outcome::of(Err(error)));
         }
         let over_quota = gate::over_quota(self, &command)?;
+        if planted(Mistake::ApplyByMember)
+            && entry.index.is_multiple_of(50)
+            && self.settings.member_id.is_multiple_of(2)
+        {
+            return Ok(Outcome::of(Err(Error::Timeout)));
+        }
         let mut outcome = self.dispatch(command)?;
         if over_quota && outcome.reply.is_ok() {
             // The command was agreed and is applied; only its sender learns that space ran out.

@@ -29,6 +29,7 @@ use super::index::{Index, Sequence};
 use super::revision::Revision;
 use super::store::Store;
 use crate::error::Error;
+use crate::planted::{Mistake, planted};
 use crate::storage::keys;
 
 /// Deletions that may wait to be taken; more are not produced until a batch took them.
@@ -89,7 +90,8 @@ impl Compactor {
             self.cursor = next;
         }
         while let Some((revision, key)) = self.tombstones.front() {
-            if revision.main >= at {
+            let early = i64::from(planted(Mistake::TombstoneDropped));
+            if revision.main >= at + early {
                 break;
             }
             index.forget(key, *revision);

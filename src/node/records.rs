@@ -2,6 +2,7 @@
 
 use crate::error::Fault;
 use crate::machine::Applied;
+use crate::planted::{Mistake, planted};
 use crate::raft::{ConfState, Entry, EntryType, HardState, Persist};
 use crate::storage::keys;
 use crate::storage::wal::{self, Wal};
@@ -15,7 +16,7 @@ pub(super) fn append(wal: &mut Wal, persist: Persist) -> Result<wal::Appended, F
     let entries = persist.entries.into_iter().map(to_record).collect::<Result<Vec<_>, _>>()?;
     let hard_state = wal::HardState {
         term: persist.hard_state.term,
-        vote: persist.hard_state.vote,
+        vote: if planted(Mistake::VoteForgotten) { 0 } else { persist.hard_state.vote },
         commit: persist.hard_state.commit,
     };
     let batch = wal::Batch { snapshot: installed, entries: &entries, hard_state: Some(hard_state) };

@@ -26,6 +26,7 @@ use crate::error::{Failure, Fault};
 use crate::metrics::Metrics;
 use crate::mvcc::{Changes, Reader};
 use crate::pb::WatchCreateRequest;
+use crate::planted::{Mistake, planted};
 use crate::watch::{
     Delivery, Hub, Job, Limits, Now, Output, Page, Receipts, StreamId, Taken, Visit,
 };
@@ -168,7 +169,16 @@ impl Watches {
             }
             Input::Cancel { stream, watch_id } => self.hub.cancel(stream, watch_id),
             Input::Progress { stream } => {
-                self.hub.progress_request(stream, self.parts.reader.revision());
+                let ahead = i64::from(planted(Mistake::ProgressAhead));
+                let revision = self.parts.reader.revision();
+                self.hub.progress_request(stream, revision);
+                if ahead > 0
+                    && let Some(queue) = self.queues.get(&stream)
+                {
+                    let body = crate::watch::Body::Progress;
+                    let (watch_id, revision) = (-1, revision + ahead);
+                    let _ = queue.send(Delivery { watch_id, revision, bytes: 0, body });
+                }
             }
             Input::Taken { stream, taken } => self.hub.room(stream, taken),
             Input::Close { stream } => {

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use ::raft::ReadState;
 
 use super::work::ReadId;
+use crate::planted::{Mistake, planted};
 
 /// A term and its leader.
 pub(super) type Reign = (u64, u64);
@@ -31,7 +32,9 @@ impl Reads {
     /// A new question, and the context that identifies it on the leader.
     pub fn ask(&mut self, of: Reign) -> (ReadId, Vec<u8>) {
         let id = ReadId(self.next);
-        self.next += 1;
+        if !planted(Mistake::ReadIdReused) {
+            self.next += 1;
+        }
         self.asked.insert(id, of);
         (id, self.context(id))
     }
@@ -40,7 +43,9 @@ impl Reads {
     pub fn answer(&mut self, answer: &ReadState, now: Reign) -> Option<(ReadId, u64)> {
         let number = answer.request_ctx.last_chunk()?;
         let id = ReadId(u64::from_be_bytes(*number));
-        if answer.request_ctx != self.context(id) || self.asked.get(&id) != Some(&now) {
+        let is_live = self.asked.get(&id) == Some(&now);
+        let is_live = is_live || planted(Mistake::ReadIdReused) && self.asked.contains_key(&id);
+        if answer.request_ctx != self.context(id) || !is_live {
             return None;
         }
         self.asked.remove(&id);

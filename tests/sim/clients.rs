@@ -2,20 +2,17 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::pin::Pin;
 use std::rc::Rc;
 
 use kvorum::machine::Reply as Answered;
 use kvorum::node::Handle;
 use kvorum::pb::internal_raft_request::Command;
-use kvorum::pb::kv_server::Kv as KvService;
-use kvorum::pb::lease_server::Lease as LeaseService;
+use kvorum::pb::kv_server::Kv as _;
+use kvorum::pb::lease_server::Lease as _;
 use kvorum::pb::{AlarmRequest, AlarmType, alarm_request::AlarmAction};
 use kvorum::pb::{CompactionRequest, LeaseGrantRequest, LeaseRevokeRequest, WatchCreateRequest};
-use kvorum::pb::{LeaseKeepAliveResponse, RangeStreamResponse};
-use kvorum::sim::Watching;
+use kvorum::sim::{Kv, Lease, Watching};
 use kvorum::storage::disk::sim::Seed;
-use tokio_stream::Stream;
 use tonic::Status;
 
 use crate::checker::history::{
@@ -57,16 +54,12 @@ impl Drop for Busy {
     }
 }
 
-type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-type Kv = dyn KvService<RangeStreamStream = Streamed<RangeStreamResponse>>;
-type Lease = dyn LeaseService<LeaseKeepAliveStream = Streamed<LeaseKeepAliveResponse>>;
-
 /// The services of one member.
 #[derive(Clone)]
 pub struct Services {
     pub node: Handle,
-    pub kv: Rc<Kv>,
-    pub lease: Rc<Lease>,
+    pub kv: Kv,
+    pub lease: Lease,
 }
 
 /// What a client may ask.
@@ -195,7 +188,7 @@ pub async fn ask(services: Services, ask: Ask, busy: Busy, now_us: impl Fn() -> 
     match ask {
         Ask::Kv { request, lease } => {
             let number = begin(&record, busy.client, call, &request);
-            let answered = kv(&*services.kv, &request, lease).await;
+            let answered = kv(&services.kv, &request, lease).await;
             end(&record, number, now_us(), answered);
         }
         Ask::Grant { ttl } => {
@@ -326,7 +319,12 @@ pub async fn listen(
         (create, watch.start)
     };
     watching.create(create);
+    let mut heard = 0_u32;
     while let Some(response) = watching.next().await {
+        heard += 1;
+        if heard.is_multiple_of(7) {
+            watching.progress();
+        }
         if response.canceled {
             break;
         }

@@ -35,6 +35,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use kvorum::sim::Mistake;
 use parking_lot::Mutex;
 use world::World;
 
@@ -113,6 +114,48 @@ fn seeds() {
     explore(first, budget, variable("SEEDS").unwrap_or(u64::MAX));
 }
 
+/// How many of the planted mistakes are found, and how soon. What is missed is told, not failed.
+#[test]
+#[ignore = "it takes some minutes"]
+fn planted_mistakes() {
+    let first = variable("FIRST").unwrap_or(1);
+    let seeds = variable("SEEDS").unwrap_or(60);
+    let (next, found) = (AtomicU64::new(0), Mutex::new(BTreeMap::new()));
+    let work = || {
+        while let Some(mistake) =
+            Mistake::ALL.get(next.fetch_add(1, Ordering::Relaxed) as usize).copied()
+        {
+            kvorum::sim::plant(Some(mistake));
+            let hit = (first..first + seeds).find_map(|seed| {
+                let failure = judge(seed, false).failure?;
+                Some((seed - first + 1, failure.lines().last().unwrap_or_default().to_owned()))
+            });
+            kvorum::sim::plant(None);
+            found.lock().insert(format!("{mistake:?}"), hit);
+        }
+    };
+    everywhere(work);
+    let found = found.into_inner();
+    let hits = found.values().flatten().count();
+    for (mistake, hit) in &found {
+        let (after, how) = hit.clone().map_or(("-".to_owned(), String::new()), |(after, how)| {
+            (after.to_string(), how.chars().take(110).collect())
+        });
+        println!("{mistake:<22} {after:>4}  {how}");
+    }
+    println!("{hits} of {} planted mistakes found, within {seeds} seeds each", found.len());
+}
+
+/// Works on all processors at once.
+fn everywhere(work: impl Fn() + Sync) {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(&work);
+        }
+    });
+}
+
 /// Tries one seed after the other on all processors, until the time is up or one fails.
 fn explore(first: u64, budget: Duration, count: u64) {
     let (next, failed) = (AtomicU64::new(first), AtomicBool::new(false));
@@ -145,12 +188,7 @@ fn explore(first: u64, budget: Duration, count: u64) {
             }
         }
     };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(work);
-        }
-    });
+    everywhere(work);
     let (counts, seeds, virtual_us) = sums.into_inner();
     println!(
         "{seeds} seeds from {first} in {:.1} s, {:.1} virtual hours: {counts:?}",

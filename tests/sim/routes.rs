@@ -50,8 +50,8 @@ impl World {
             }
             return;
         }
-        // A proposal has no number by which it would be known again; connections double nothing, and
-        // raft relies on that.
+        // A proposal has no number by which it would be known again; connections double nothing,
+        // and raft relies on that.
         let once = message.msg_type() == MessageType::MsgPropose;
         if !once && self.seed.below(1000) < self.profile.doubled {
             let at = self.now_us + self.latency_us();

@@ -1,7 +1,6 @@
 //! A member's seat: its machine, which outlives its processes.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -118,8 +117,8 @@ impl Seat {
         };
         let node = member.handle();
         let services = Services {
-            kv: Rc::new(kvorum::sim::kv(node.clone())),
-            lease: Rc::new(kvorum::sim::lease(node.clone())),
+            kv: kvorum::sim::kv(node.clone()),
+            lease: kvorum::sim::lease(node.clone()),
             node,
         };
         let life = Life { seat: self.number, number: self.lives };

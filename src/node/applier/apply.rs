@@ -14,6 +14,7 @@ use crate::error::{Error, Fault};
 use crate::machine::{self, LeaseEffect, Outcome, Reply};
 use crate::mvcc::Changes;
 use crate::pb::InternalRaftRequest;
+use crate::planted::{Mistake, planted};
 use crate::raft::{Entry, EntryType};
 
 /// What was applied and not shown yet.
@@ -115,10 +116,16 @@ impl Applier {
         let Turn { began, last, answers, changes, counts } = turn;
         let Some(last) = last else { return };
         tally(&self.parts.metrics, &counts);
-        self.parts.machine.store_mut().publish();
+        if !planted(Mistake::AnswerBeforeShown) || last.is_multiple_of(2) {
+            self.parts.machine.store_mut().publish();
+        }
         self.publish_members();
         self.dirty = true;
         // After the publication: whoever opens a stream from here on starts with what it shows.
+        let mut changes = changes;
+        if planted(Mistake::EventsLost) && changes.len() > 1 {
+            changes.truncate(changes.len() / 2);
+        }
         if !changes.is_empty() && self.parts.progress.streams.load(Ordering::SeqCst) > 0 {
             // The watch thread is gone only when the node stops.
             let _ = self.parts.watches.send(watches::Input::Changes(changes));

@@ -18,6 +18,7 @@ use super::{Applier, Committed, Input};
 use crate::error::Fault;
 use crate::machine::{Applied, Outcome};
 use crate::members;
+use crate::planted::{Mistake, planted};
 use crate::raft::conf::Change;
 use crate::raft::{ConfState, Entry};
 use crate::storage::engine::Engine;
@@ -106,7 +107,9 @@ impl Applier {
         self.compaction = compaction::Progress::new(self.parts.pace, self.now);
         self.publish_members();
         self.parts.metrics.snapshots.applying.set(0);
-        let _ = self.parts.watches.send(watches::Input::Restored);
+        if !planted(Mistake::InstallUntold) {
+            let _ = self.parts.watches.send(watches::Input::Restored);
+        }
         self.parts.progress.committed.fetch_max(applied.index, Ordering::SeqCst);
         self.parts.progress.applied.store(applied.index, Ordering::SeqCst);
         let _ = self.parts.driver.send(Input::Applied);

@@ -5,6 +5,7 @@ use super::super::proposals::{Answer, Proposal, Waiting};
 use super::Driver;
 use crate::error::Error;
 use crate::limits;
+use crate::planted::{Mistake, planted};
 use crate::raft::conf::Change;
 use crate::raft::{Entry, EntryType, Flow, Message, MessageType, Proposed, Refusal};
 
@@ -148,7 +149,11 @@ impl Driver {
         if leader == 0 || status.transferee != 0 {
             return;
         }
-        for message in std::mem::take(&mut self.held_messages) {
+        let held = std::mem::take(&mut self.held_messages);
+        if planted(Mistake::ForwardedTwice) && leader != own {
+            self.held_messages.clone_from(&held);
+        }
+        for message in held {
             if leader != own {
                 self.parts.peers.send(handed_on(message, own, leader));
             } else if let Err(refusal) = self.offer_message(message.clone())

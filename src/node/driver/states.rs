@@ -12,6 +12,7 @@ use super::super::applier;
 use super::super::snapshots::Staged;
 use super::Driver;
 use crate::error::Fault;
+use crate::planted::{Mistake, planted};
 use crate::raft::{Message, MessageType};
 
 /// How long after a state was not taken another one is sent.
@@ -59,7 +60,7 @@ impl Driver {
         self.sending.ended(to, arrived);
         if arrived {
             self.parts.core.report_snapshot(to, true);
-        } else {
+        } else if !planted(Mistake::SnapshotNeverAgain) {
             self.refused.push((self.now + SENDING_PAUSE, to));
         }
     }
