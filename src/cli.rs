@@ -55,7 +55,12 @@ fn member(arguments: &[String]) -> ExitCode {
     let variables: Vec<(String, String)> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let outside = Outside { arguments, variables: &variables, default_host: &default_host };
+    let outside = Outside {
+        arguments,
+        variables: &variables,
+        default_host: &default_host,
+        read_file: &|path| std::fs::read_to_string(path),
+    };
     match config::read(&outside) {
         Ok(Intent::Help) => show(&help::text()),
         Ok(Intent::Version) => show(&version_text()),

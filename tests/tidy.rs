@@ -40,12 +40,13 @@ const IMPURE: [&str; 7] =
     ["Instant::now", "SystemTime", "rand::", "tokio", "std::net", "std::env", "thread::spawn"];
 
 /// Libraries and the rooms that may name them.
-const ONE_ROOM: [(&str, &[&str]); 5] = [
+const ONE_ROOM: [(&str, &[&str]); 6] = [
     ("redb::", &["storage"]),
     ("sled::", &["storage"]),
     (" ::raft::", &["raft"]),
     ("tonic::", &["api", "pb", "server", "node"]),
     ("clap::", &["config"]),
+    ("yaml_rust2::", &["config"]),
 ];
 
 pub struct Source {

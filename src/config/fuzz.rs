@@ -14,7 +14,13 @@ pub fn fuzz_flags(bytes: &[u8]) {
             None => arguments.push(line.to_owned()),
         }
     }
-    let outside = Outside { arguments: &arguments, variables: &variables, default_host: &|| None };
+    let outside = Outside {
+        arguments: &arguments,
+        variables: &variables,
+        default_host: &|| None,
+        // What was made up stands for what is in the file, too.
+        read_file: &|text| Ok(text.replace("\\n", "\n")),
+    };
     let Ok(Intent::Start(start)) = read(&outside) else { return };
     assert_eq!(start.config.check(), Ok(()), "what is read is checked");
     assert!(!start.config.initial_advertise_peer_urls.is_empty());

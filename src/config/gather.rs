@@ -76,6 +76,15 @@ fn parse_version(value: Option<String>) -> Result<bool, Refusal> {
     parse_bool(&value).ok_or(Refusal::BadBool { flag: "version", value })
 }
 
+/// The configuration file that a command line names, or else the environment.
+pub fn file(values: &Values, variables: &[(String, String)]) -> Option<String> {
+    let flag = table::find("config-file").expect("the table has it");
+    let named = values.text(flag.name);
+    let variable = variables.iter().find(|(name, _)| *name == flag.variable());
+    let path = if named.is_empty() { variable.map_or("", |(_, path)| path) } else { named };
+    (!path.is_empty()).then(|| path.to_owned())
+}
+
 /// Adds what the environment says, given as pairs of name and value.
 pub fn environment(
     values: &mut Values,

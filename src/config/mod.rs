@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! arguments ─▶ gather ─▶ Values ─▶ resolve ─▶ Config ─▶ check ─▶ Start
-//! ETCD_*   ─────┘  ▲                                              (and remarks for the log)
-//!                table
+//! ETCD_*   ─────┘  ▲       ▲                                      (and remarks for the log)
+//!                table     └── or, instead of both, the configuration file
 //! ```
 //!
-//! Flags and `ETCD_*` environment become a [`Config`]; nothing reads either of them later. A
+//! Flags and `ETCD_*` environment, or a file, become a [`Config`]; nothing reads them later. A
 //! program that embeds a member fills a [`Config`] itself. Names, defaults and error texts are
 //! etcd's.
 //!
@@ -16,9 +16,8 @@
 //!   may ask DNS.
 //! - The first thing that is wrong is the one reported: one line, exit code 1, or 2 with the usage
 //!   when the command line cannot be read.
-//!
-//! Absent: the configuration file, which is refused by name.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -29,6 +28,7 @@ mod certificates;
 mod checks;
 mod duration;
 mod fields;
+mod file;
 mod flag;
 mod fuzz;
 mod gates;
@@ -83,6 +83,8 @@ pub struct Outside<'a> {
     pub variables: &'a [(String, String)],
     /// The address this host has towards others, asked for only if it is needed.
     pub default_host: &'a dyn Fn() -> Option<IpAddr>,
+    /// Reads the configuration file, if one is named.
+    pub read_file: &'a dyn Fn(&str) -> io::Result<String>,
 }
 
 /// Reads a command line and its environment.
@@ -93,7 +95,15 @@ pub fn read(outside: &Outside<'_>) -> Result<Intent, Refusal> {
         gather::Asked::Run(values) => values,
     };
     let mut notices = Vec::new();
-    gather::environment(&mut values, outside.variables, &mut notices)?;
+    match gather::file(&values, outside.variables) {
+        Some(path) => {
+            let text =
+                (outside.read_file)(&path).map_err(|error| Refusal::no_file(&path, &error))?;
+            values = file::read(&text, &mut notices)?;
+            notices.push(Notice::File(path));
+        }
+        None => gather::environment(&mut values, outside.variables, &mut notices)?,
+    }
     gather::modernize(&mut values, &mut notices);
     gather::settle(&values, &mut notices)?;
     let logging = logs::options(&values, &mut notices)?;

@@ -25,6 +25,10 @@ pub enum Notice {
     UnknownVariable(String),
     /// A variable for a flag that only the command line has.
     SpecialVariable(String),
+    /// A configuration file was read, and nothing else.
+    File(String),
+    /// A key of that file that is none there.
+    UnknownKey(String),
     DefaultDataDir(String),
     /// Default advertise URLs, which name localhost, got this host's address instead.
     DefaultHost(String),
@@ -59,6 +63,14 @@ impl Notice {
                 warn!(environment_variable = variable, "unrecognized environment variable");
             }
             Self::SpecialVariable(key) => warn!(key, "cannot set special environment variable"),
+            Self::File(path) => info!(
+                path,
+                "loaded server configuration, other configuration command line flags and \
+                 environment variables will be ignored if provided"
+            ),
+            Self::UnknownKey(key) => {
+                warn!(key, "this key of the configuration file is not known there, and ignored");
+            }
             Self::DefaultDataDir(data_dir) => {
                 warn!(data_dir, "'data-dir' was empty; using default");
             }

@@ -1,6 +1,7 @@
 //! Why a command line is not taken: the one list of what an operator may be told before a member
 //! starts. Words are etcd's where etcd has words for it; scripts and people know them.
 
+use std::io;
 use std::path::PathBuf;
 
 use super::duration::DurationError;
@@ -26,6 +27,14 @@ pub enum Refusal {
     NotUnicode(String),
     #[error("invalid value {value:?} for {variable}: {why}")]
     BadVariable { variable: String, value: String, why: ValueError },
+    #[error("open {path}: {why}")]
+    NoFile { path: String, why: String },
+    #[error("error converting YAML to JSON: yaml: {0}")]
+    FileSyntax(String),
+    #[error("{key} in the configuration file is to be {wanted}, not {found}")]
+    FileType { key: String, wanted: &'static str, found: String },
+    #[error("invalid value {value:?} for {key} in the configuration file: {why}")]
+    BadKey { key: String, value: String, why: ValueError },
     /// The same option on the command line and in the environment: neither may win in silence.
     #[error(
         "conflicting environment variable is shadowed by corresponding command-line flag \
@@ -135,6 +144,13 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// A file that cannot be read, in the words of etcd.
+    pub fn no_file(path: &str, error: &io::Error) -> Self {
+        let text = error.to_string();
+        let why = text.split(" (os error").next().unwrap_or_default().to_ascii_lowercase();
+        Self::NoFile { path: path.to_owned(), why }
+    }
+
     /// Whether the command line itself could not be read. Then the usage helps, and the exit code
     /// is 2; what was read and is not possible exits with 1.
     pub fn is_usage(&self) -> bool {

@@ -35,7 +35,8 @@ pub fn config(
     compaction(values, &mut config)?;
     observing(values, &mut config, notices)?;
     tls(values, &mut config, notices)?;
-    if values.is_given("listen-client-urls") && !values.is_given("advertise-client-urls") {
+    let listens = values.is_given("listen-client-urls") && !values.is_in_file("listen-client-urls");
+    if listens && !values.is_given("advertise-client-urls") {
         return Err(Refusal::NoAdvertise);
     }
     Ok(config)

@@ -16,6 +16,7 @@ use super::url::Url;
 pub enum Origin {
     CommandLine,
     Environment,
+    File,
 }
 
 /// One value an operator gave.
@@ -34,6 +35,7 @@ impl Given {
         match self.origin {
             Origin::CommandLine => format!("--{}={text}", self.flag.name),
             Origin::Environment => format!("{}={text}", self.flag.variable()),
+            Origin::File => format!("{}: {text}", self.flag.name),
         }
     }
 }
@@ -59,6 +61,11 @@ impl Values {
     /// Whether anybody said anything about the flag.
     pub fn is_given(&self, name: &str) -> bool {
         self.0.contains_key(name)
+    }
+
+    /// Whether a file says it.
+    pub fn is_in_file(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(|given| given.origin == Origin::File)
     }
 
     pub fn text(&self, name: &str) -> &str {

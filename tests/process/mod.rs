@@ -121,6 +121,30 @@ fn a_member_with_data_ignores_what_is_said_about_the_beginning() {
 }
 
 #[test]
+fn a_member_is_told_everything_by_a_file() {
+    let directory = directory();
+    let settings = [
+        "name: m",
+        "data-dir: data",
+        "listen-client-urls: http://127.0.0.1:0",
+        "advertise-client-urls: http://127.0.0.1:0",
+        "listen-peer-urls: http://127.0.0.1:0",
+    ];
+    let settings = settings.join("\n");
+    std::fs::write(directory.path().join("member.yml"), settings).expect("room");
+    let arguments = ["--config-file=member.yml", "--name=other", "--data-dir=elsewhere"];
+    let variables = [("ETCD_LISTEN_CLIENT_URLS", "http://127.0.0.1:1")];
+    let command = member::command(directory.path(), &arguments, &variables);
+    let mut member = Member::spawn_command(command);
+    let told = "loaded server configuration, other configuration command line flags and \
+                environment variables will be ignored if provided";
+    assert_eq!(member.wait_for(told)["path"], "member.yml");
+    member.wait_for("ready to serve client requests");
+    assert!(directory.path().join("data/member").exists());
+    assert!(!directory.path().join("elsewhere").exists());
+}
+
+#[test]
 fn a_foreign_directory_is_left_as_it_is() {
     for (file, words) in [("member/snap/db", "is an etcd data directory"), ("notes", "found notes")]
     {

@@ -5,7 +5,7 @@ use crate::config::flag::Flag;
 use crate::config::flag::Kind::{
     Bool, Choice, Duration, Gates, Signed, Text, Unsigned, Unsigned32, Urls,
 };
-use crate::config::flag::Status::{Built, Idle, Later};
+use crate::config::flag::Status::{Built, Idle};
 
 const BBOLT: &str = "it tunes etcd's bbolt, which kvorum does not use";
 
@@ -154,8 +154,8 @@ pub static MEMBER: [Flag; 31] = [
         "config-file",
         Text,
         "",
-        "A file instead of flags and variables.",
-        Later("write its settings as flags or ETCD_* variables"),
+        "A file of settings in YAML; flags and variables are ignored then.",
+        Built,
     ),
 ];
 

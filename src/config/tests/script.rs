@@ -9,6 +9,8 @@
 //! ! warn <message> {…}     what the log is told, in the scripts of kvorum alone
 //! ```
 //!
+//! A `--config-file` is one of the folder `files`.
+//!
 //! Every start gets ports and a data directory of its own unless its words name them, so that the
 //! same script can be put to a real etcd.
 
@@ -189,6 +191,7 @@ fn ask(start: &Asked, log: &mut String) -> Answer {
         arguments: &start.arguments,
         variables: &start.variables,
         default_host: &default_host,
+        read_file: &|path| std::fs::read_to_string(folder().join("files").join(path)),
     };
     match read(&outside) {
         Ok(Intent::Start(start)) => {
