@@ -351,8 +351,10 @@ pub fn watch(seed: &mut Seed, record: &mut Record, keys: u64) -> usize {
         (false, true) => Some(format!("k{:02}", seed.below(keys))),
         (false, false) => None,
     };
-    let start = match seed.below(3) {
+    let start = match seed.below(4) {
         0 => 0,
+        // The oldest that can be had: what compaction kept for those who come back.
+        3 => record.compacted,
         1 => (record.revision - seed.below(40) as i64).max(1),
         _ => record.revision + 1 + seed.below(10) as i64,
     };

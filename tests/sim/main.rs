@@ -119,12 +119,16 @@ fn seeds() {
 #[ignore = "it takes some minutes"]
 fn planted_mistakes() {
     let first = variable("FIRST").unwrap_or(1);
+    let wanted = std::env::var("MISTAKE").unwrap_or_default();
     let seeds = variable("SEEDS").unwrap_or(60);
     let (next, found) = (AtomicU64::new(0), Mutex::new(BTreeMap::new()));
     let work = || {
         while let Some(mistake) =
             Mistake::ALL.get(next.fetch_add(1, Ordering::Relaxed) as usize).copied()
         {
+            if !format!("{mistake:?}").contains(&wanted) {
+                continue;
+            }
             kvorum::sim::plant(Some(mistake));
             let hit = (first..first + seeds).find_map(|seed| {
                 let failure = judge(seed, false).failure?;

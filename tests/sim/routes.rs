@@ -104,7 +104,7 @@ impl World {
         }
         let pause = Duration::from_micros(self.latency_us());
         // Some break off on the way.
-        let breaks_after = if self.seed.below(5) == 0 { self.seed.below(8) } else { u64::MAX };
+        let breaks_after = if self.seed.below(3) == 0 { self.seed.below(3) } else { u64::MAX };
         let travel = async move {
             let (mut bytes, mut count) = (0, 0);
             while let Some(Ok(piece)) = state.chunks.recv().await {
