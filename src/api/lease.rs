@@ -128,15 +128,14 @@ impl Lease {
         &self,
         request: LeaseTimeToLiveRequest,
     ) -> Result<LeaseTimeToLiveResponse, Error> {
-        let header = Some(self.node.header());
         let answer = self.node.time_to_live(request.id, request.keys).await?;
-        Ok(LeaseTimeToLiveResponse { header, ..answer })
+        // As of now: who hears that a lease is gone finds its keys gone at this revision.
+        Ok(LeaseTimeToLiveResponse { header: Some(self.node.header()), ..answer })
     }
 
     async fn leases(&self) -> Result<LeaseLeasesResponse, Error> {
-        let header = Some(self.node.header());
         let leases = self.node.leases().await?;
         let leases = leases.into_iter().map(|id| LeaseStatus { id }).collect();
-        Ok(LeaseLeasesResponse { header, leases })
+        Ok(LeaseLeasesResponse { header: Some(self.node.header()), leases })
     }
 }
