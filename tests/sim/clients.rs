@@ -218,11 +218,11 @@ pub async fn ask(services: Services, ask: Ask, busy: Busy, now_us: impl Fn() -> 
                 alarm: AlarmType::Nospace as i32,
                 ..AlarmRequest::default()
             };
-            let listed = services.node.propose(Command::Alarm(alarm.clone())).await;
+            let listed = services.node.propose(Command::Alarm(alarm)).await;
             let Ok(Answered::Alarm(listed)) = listed else { return };
             for raised in listed.alarms {
                 let (action, member_id) = (AlarmAction::Deactivate as i32, raised.member_id);
-                let disarm = AlarmRequest { action, member_id, ..alarm.clone() };
+                let disarm = AlarmRequest { action, member_id, ..alarm };
                 let _ = services.node.propose(Command::Alarm(disarm)).await;
             }
         }
@@ -339,6 +339,15 @@ pub async fn listen(
         heard.push(Heard { watch, at: now_us() * 1000, revision, events });
     }
     ended.set(true);
+}
+
+/// A new watch, of somebody who was away since the compaction: it is fed from history.
+pub fn watch_from_compaction(record: &mut Record) -> usize {
+    let number = record.history.watches.len();
+    let (key, end) = ("k".to_owned(), Some("l".to_owned()));
+    let (id, start, heard) = (number as u64 + 1, record.compacted, Vec::new());
+    record.history.watches.push(Watch { id, key, end, start, heard, until: None });
+    number
 }
 
 /// A new watch.

@@ -28,6 +28,8 @@ impl World {
             return self.died(seat, &why);
         }
         self.connect(seat);
+        let soon = self.now_us + self.seed.below(1_500_000);
+        self.plan(soon, Happening::ComeBack(seat));
         Ok(())
     }
 
@@ -117,7 +119,7 @@ impl World {
         let Some(seat) = self.any_process() else { return Ok(()) };
         // Leaders are struck more often than others.
         let seat = if self.seed.coin() { self.leader().unwrap_or(seat) } else { seat };
-        self.note(Some(seat), "fault", format!("{fault:?}"));
+        self.note(Some(seat), fault.name(), "fault".to_owned());
         match fault {
             Fault::Kill => self.end_process(seat, Crash::KeepAll),
             Fault::PowerCut => {

@@ -80,6 +80,27 @@ impl Fault {
     ];
 }
 
+impl Fault {
+    /// Its name in the journal and in the counts.
+    pub fn name(self) -> &'static str {
+        match self {
+            Fault::Kill => "kill",
+            Fault::PowerCut => "power cut",
+            Fault::Blackout => "blackout",
+            Fault::Stop => "stop",
+            Fault::Pause => "pause",
+            Fault::Isolate => "isolate",
+            Fault::Ring => "ring",
+            Fault::DiskError => "disk error",
+            Fault::PowerCutAtOperation => "cut within",
+            Fault::FullDisk => "full disk",
+            Fault::Replace => "replace",
+            Fault::Transfer => "transfer",
+            Fault::Defragment => "defragment",
+        }
+    }
+}
+
 /// One of them.
 fn one_of<T: Copy>(seed: &mut Seed, all: &[T]) -> T {
     all[seed.below(all.len() as u64) as usize]

@@ -1,7 +1,5 @@
 //! A member is replaced: removed, and another added, started and promoted in its seat.
 
-use std::future::Future;
-
 use kvorum::members::{Change, Member, member_id};
 use kvorum::node::Handle;
 
@@ -116,9 +114,7 @@ impl World {
     }
 }
 
-fn propose(node: Handle, change: Change) -> impl Future<Output = ()> {
-    async move {
-        // Refused or timed out, it is tried again.
-        let _ = node.reconfigure(change).await;
-    }
+async fn propose(node: Handle, change: Change) {
+    // Refused or timed out, it is tried again.
+    let _ = node.reconfigure(change).await;
 }

@@ -55,7 +55,7 @@ impl World {
         let once = message.msg_type() == MessageType::MsgPropose;
         if !once && self.seed.below(1000) < self.profile.doubled {
             let at = self.now_us + self.latency_us();
-            self.plan(at, Happening::Deliver(message.clone()));
+            self.plan(at, Happening::Deliver(Box::new(message.clone())));
         }
         let mut at = self.now_us + self.latency_us();
         if self.profile.in_order {
@@ -63,7 +63,7 @@ impl World {
             at = at.max(*last + 1);
             *last = at;
         }
-        self.plan(at, Happening::Deliver(message));
+        self.plan(at, Happening::Deliver(Box::new(message)));
     }
 
     pub fn deliver(&mut self, message: Message) {

@@ -16,7 +16,7 @@ use kvorum::sim::Part;
 use kvorum::storage::disk::sim::Seed;
 use parking_lot::Mutex;
 
-use super::clients::{self, Busy, Shared};
+use super::clients::{self, Busy, Record, Shared};
 use super::journal::Journal;
 use super::network::{Question, Wire};
 use super::profile::Profile;
@@ -30,12 +30,21 @@ const STEP_US: u64 = 2_000;
 /// Of so many committed entries, one is looked for on the disks of a majority.
 const DURABLE_ONE_OF: u64 = 40;
 
+/// How many watches are listened to at a time.
+const WATCHES_MAX: usize = 16;
+
 /// What is going to happen.
 pub enum Happening {
-    Deliver(Message),
-    Ask { from: u64, to: u64, question: Question },
+    Deliver(Box<Message>),
+    Ask {
+        from: u64,
+        to: u64,
+        question: Question,
+    },
     Client(usize),
     Watch,
+    /// A watcher comes back to a member that has just started.
+    ComeBack(usize),
     Fault,
     Restart(usize),
     Space(usize),
@@ -331,10 +340,18 @@ impl World {
 
     fn happen(&mut self, happening: Happening) -> Result<(), String> {
         match happening {
-            Happening::Deliver(message) => self.deliver(message),
+            Happening::Deliver(message) => self.deliver(*message),
             Happening::Ask { from, to, question } => self.answer(from, to, question),
             Happening::Client(client) => self.ask(client),
-            Happening::Watch => self.begin_watch(),
+            Happening::Watch => {
+                let pause = 500_000 + self.seed.below(4_000_000);
+                self.plan(self.now_us + pause, Happening::Watch);
+                let seat = self.any_process();
+                self.begin_watch(seat, clients::watch);
+            }
+            Happening::ComeBack(seat) => {
+                self.begin_watch(Some(seat), |_, record, _| clients::watch_from_compaction(record));
+            }
             Happening::Fault => self.fault()?,
             Happening::Restart(seat) => self.start(seat)?,
             Happening::Space(seat) => self.free(seat),
@@ -368,19 +385,22 @@ impl World {
         self.tasks.spawn(Some(process.life), asking);
     }
 
-    fn begin_watch(&mut self) {
-        if !self.chaos {
+    fn begin_watch(
+        &mut self,
+        seat: Option<usize>,
+        watch: impl Fn(&mut Seed, &mut Record, u64) -> usize,
+    ) {
+        let seats = &self.seats;
+        let lives =
+            |life: Life| seats[life.seat].process.as_ref().is_some_and(|one| one.life == life);
+        self.watches.retain(|watch| !watch.ended.get() && lives(watch.life));
+        let Some(seat) = seat.filter(|_| self.chaos && self.watches.len() < WATCHES_MAX) else {
+            return;
+        };
+        if self.seats[seat].process.is_none() {
             return;
         }
-        self.watches.retain(|watch| !watch.ended.get());
-        let pause = 500_000 + self.seed.below(4_000_000);
-        self.plan(self.now_us + pause, Happening::Watch);
-        let Some(seat) = self.any_process() else { return };
-        if self.watches.len() >= 12 {
-            return;
-        }
-        let number =
-            clients::watch(&mut self.seed, &mut self.record.borrow_mut(), self.profile.keys);
+        let number = watch(&mut self.seed, &mut self.record.borrow_mut(), self.profile.keys);
         let Some(process) = &self.seats[seat].process else { return };
         let ended = Rc::new(Cell::new(false));
         let (node, life) = (process.services.node.clone(), process.life);
