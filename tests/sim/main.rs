@@ -44,6 +44,11 @@ const SECONDS: u64 = 25;
 /// Of so many seeds, one is run twice.
 const TWICE_ONE_OF: u64 = 50;
 
+/// Seeds that found something, and what. A change of the simulation makes other worlds of them;
+/// the commit at which they did is the one that adds them here.
+const REGRESSIONS: [(u64, &str); 1] =
+    [(40124, "a leader that had stood still renewed a lease after its successor had taken over")];
+
 /// What became of a seed.
 struct Outcome {
     hash: u64,
@@ -158,6 +163,16 @@ fn everywhere(work: impl Fn() + Sync) {
             scope.spawn(&work);
         }
     });
+}
+
+#[test]
+fn regressions() {
+    for (seed, what) in REGRESSIONS {
+        if let Some(failure) = judge(seed, false).failure {
+            println!("once: {what}");
+            fail(seed, &failure);
+        }
+    }
 }
 
 /// Tries one seed after the other on all processors, until the time is up or one fails.
