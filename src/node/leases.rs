@@ -1,9 +1,9 @@
 //! Leases as clients ask for them: renewed and looked at, by whoever leads.
 //!
 //! Deadlines are the leader's to keep and never in the log, so that a renewal costs no write. Any
-//! member passes what it is asked on to the leader. A leader that does not know yet that it is none
-//! any more answers as one: its successor gives every lease its full time, and an election timeout
-//! on top, so nothing it promised is broken.
+//! member passes what it is asked on to the leader, and that has a majority confirm that it still is
+//! before it renews: one that stood still may not know that it has a successor, which gives every
+//! lease its full time from when it took over, but not from later.
 
 use std::future::Future;
 use std::sync::atomic::Ordering;
@@ -33,6 +33,7 @@ impl Handle {
     /// Renews a lease whose deadline is kept here.
     pub async fn renew_here(&self, id: i64) -> Result<i64, Error> {
         let give_up = clock::now() + self.limits().request_timeout;
+        self.read_barrier().await?;
         while clock::now() < give_up {
             let now = self.clock().now_ms();
             let renewal = self.deadlines().lock().renewed(id, now);
