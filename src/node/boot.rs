@@ -397,7 +397,8 @@ fn recover(config: &Config, layout: &Layout, means: &Means) -> Result<Recovered,
 fn check_promises(recovered: &Recovered, layout: &Layout, heard: &Heard) -> Result<(), BootError> {
     let whose = (recovered.cluster_id, recovered.member_id);
     let Some(promise) = heard.get(&whose) else { return Ok(()) };
-    let last = recovered.entries.last().map_or(recovered.snapshot.index, |entry| entry.index);
+    let last = recovered.entries.last().map_or(0, |entry| entry.index);
+    let last = last.max(recovered.snapshot.index);
     match forgotten::contradiction(*promise, recovered.hard_state.term, last) {
         None => Ok(()),
         Some(why) => {

@@ -28,6 +28,7 @@ use super::headers::{CLUSTER_ID, Unwelcome, read_id};
 use super::server::Desk;
 use crate::config::Url;
 use crate::limits;
+use crate::members::Member;
 use crate::node::{Heard, Promise, Replaced};
 use crate::tls;
 
@@ -63,8 +64,8 @@ pub enum Denied {
 /// What those of `urls` that answer in time have heard.
 pub async fn promises(urls: &[String], tls: Option<&Arc<tls::Peers>>, patience: Duration) -> Heard {
     let mut asking = tokio::task::JoinSet::new();
-    for url in urls.iter().cloned() {
-        let tls = tls.cloned();
+    for url in urls {
+        let (url, tls) = (url.clone(), tls.cloned());
         asking.spawn(async move {
             let asked = ask::<Vec<Promised>>(&url, tls.as_deref(), Method::GET, PROMISES, b"");
             let answer = in_time(patience, asked).await;
@@ -152,7 +153,9 @@ impl Desk {
             Err(refusal) => return refusal,
         };
         let Ok(ReplaceRequest { peer_urls }) = request else { return unreadable() };
-        if !lives_at(&peer_urls, from).await {
+        // Names are looked up for members only. Without one of these URLs the node says no.
+        let is_of = |member: &Member| member.peer_urls.iter().any(|url| peer_urls.contains(url));
+        if self.host.members().iter().any(is_of) && !lives_at(&peer_urls, from).await {
             tracing::warn!(%from, ?peer_urls, "a stranger asks to have a member replaced");
             let why = format!("{from} is no address of {}", peer_urls.join(", "));
             return self.signed(Reply::refusal(StatusCode::FORBIDDEN, &why));
@@ -182,4 +185,24 @@ async fn lives_at(peer_urls: &[String], from: IpAddr) -> bool {
         }
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_member_lives_at_the_addresses_of_its_hosts() {
+        let lives = async |urls: &[&str], from: &str| {
+            let urls: Vec<String> = urls.iter().map(|url| (*url).to_owned()).collect();
+            lives_at(&urls, from.parse().expect("an address")).await
+        };
+        assert!(lives(&["http://127.0.0.1:2380"], "127.0.0.1").await);
+        assert!(lives(&["http://127.0.0.1:2380"], "::ffff:127.0.0.1").await);
+        assert!(lives(&["https://192.0.2.1:2380", "http://[::1]:2380"], "::1").await);
+        assert!(lives(&["https://localhost:2380"], "127.0.0.1").await);
+        assert!(!lives(&["http://127.0.0.1:2380"], "127.0.0.2").await);
+        assert!(!lives(&["http://192.0.2.1:2380", "nonsense"], "127.0.0.1").await);
+        assert!(!lives(&[], "127.0.0.1").await);
+    }
 }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use kvorum::StartError;
+use kvorum::pb::MemberUpdateRequest;
+use kvorum::pb::etcdserverpb::cluster_client::ClusterClient;
 use kvorum::peer::recall::{self, Denied};
 use tokio::task::JoinHandle;
 
@@ -254,9 +256,18 @@ async fn the_leader_replaces_nobody_who_is_heard_or_unknown() {
     }
     let denied = ask(&url, "http://127.0.0.1:1").await;
     assert!(matches!(&denied, Denied::No(why) if why.starts_with("no member has")), "{denied}");
-    let denied = ask(&url, "http://192.0.2.1:2380").await;
+    // Nor for who calls from elsewhere.
+    let elsewhere = "http://192.0.2.1:2380".to_owned();
+    let update = |url: String| {
+        let (id, peer_ur_ls) = (cluster.member(follower).id(), vec![url]);
+        let mut client = ClusterClient::new(cluster.member(leader).channel());
+        async move { client.member_update(MemberUpdateRequest { id, peer_ur_ls }).await }
+    };
+    update(elsewhere.clone()).await.expect("it moves");
+    let denied = ask(&url, &elsewhere).await;
     assert!(matches!(&denied, Denied::No(why) if why.contains("is no address of")), "{denied}");
     let other = cluster.member(follower).peer_url();
+    update(other.clone()).await.expect("it moves back");
     let denied = ask(&other, &other).await;
     assert!(matches!(&denied, Denied::NotNow(why) if why.contains("does not lead")), "{denied}");
     // Nor if it was not told to.
