@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const FOUNDING_PATIENCE: Duration = Duration::from_secs(1);
 /// How long the others are given to say what they heard. All members of a cluster that begins again
 /// wait so long for each other.
-const PROMISES_PATIENCE: Duration = Duration::from_millis(300);
+const PROMISES_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the news that a member was added may take to get around, and how often to ask.
 const NEWS_PATIENCE: Duration = Duration::from_secs(3);
 const NEWS_POLL: Duration = Duration::from_millis(100);
