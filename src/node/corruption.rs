@@ -8,7 +8,7 @@
 //! - A member that has not come so far, or whose hash is of another compaction, says nothing about
 //!   anything: it is asked again next time.
 //! - Where no majority agrees nobody knows who is wrong. Then the alarm is everybody's (member 0),
-//!   as in etcd.
+//!   as in etcd; but while somebody who could decide it says nothing, not for some rounds.
 //! - A comparison that found all alike is not repeated.
 
 use std::time::{Duration, Instant};
@@ -25,6 +25,9 @@ use crate::pb::{AlarmRequest, AlarmType, alarm_request::AlarmAction};
 /// Newest compactions that are compared, at the most, in one round.
 const COMPACTIONS_MAX: usize = 10;
 
+/// Rounds for which those who say nothing are waited for, where they could decide who is wrong.
+const UNDECIDED_ROUNDS_MAX: u32 = 5;
+
 /// How often members are compared.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Intervals {
@@ -39,7 +42,8 @@ pub(super) async fn run(node: Handle, intervals: Intervals, mut stop: mpsc::Rece
     let Some(shortest) = intervals.compactions.into_iter().chain(intervals.rows).min() else {
         return;
     };
-    let mut watch = Watch { node, intervals, agreed: 0, rows_compared: clock::now() };
+    let rows_compared = clock::now();
+    let mut watch = Watch { node, intervals, agreed: 0, undecided: 0, rows_compared };
     while timeout(shortest, stop.recv()).await.is_err() {
         if watch.node.leads() {
             watch.round().await;
@@ -79,6 +83,8 @@ struct Watch {
     intervals: Intervals,
     /// The newest compaction that all members agreed on.
     agreed: i64,
+    /// Rounds in a row in which nobody was right, and somebody silent.
+    undecided: u32,
     rows_compared: Instant,
 }
 
@@ -107,7 +113,7 @@ impl Watch {
         }
     }
 
-    async fn compare_rows(&self) {
+    async fn compare_rows(&mut self) {
         // As of a revision that the others will have by the time they are asked.
         let revision = self.node.revision();
         match self.node.hash_kv(revision).await {
@@ -119,7 +125,7 @@ impl Watch {
     }
 
     /// Asks everybody for what this leader has, and raises the alarm if somebody has other rows.
-    async fn compare(&self, own: HashKv) -> Verdict {
+    async fn compare(&mut self, own: HashKv) -> Verdict {
         let others = self.node.members();
         let others =
             others.iter().map(|member| member.id).filter(|id| *id != self.node.member_id());
@@ -135,6 +141,14 @@ impl Watch {
             }
         }
         let outvoted = outvoted(&votes);
+        let is_open = outvoted == [0] && silent > 0 && self.undecided < UNDECIDED_ROUNDS_MAX;
+        if !outvoted.is_empty() || silent == 0 {
+            self.undecided = if is_open { self.undecided + 1 } else { 0 };
+        }
+        if is_open {
+            tracing::warn!(?votes, silent, "rows differ, and nobody can be asked who is right");
+            return Verdict::Open;
+        }
         for id in &outvoted {
             let member = format!("{id:x}");
             let revision = own.hash_revision;

@@ -23,7 +23,7 @@ use super::fixture::{Cluster, Member};
 use crate::support::http;
 
 /// How often the tests' leaders compare, which is once a minute otherwise.
-const INTERVAL: Duration = Duration::from_millis(100);
+const INTERVAL: Duration = Duration::from_millis(300);
 const KEYS: usize = 20;
 
 async fn start() -> Cluster {
