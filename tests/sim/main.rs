@@ -46,8 +46,10 @@ const TWICE_ONE_OF: u64 = 50;
 
 /// Seeds that found something, and what. A change of the simulation makes other worlds of them;
 /// the commit at which they did is the one that adds them here.
-const REGRESSIONS: [(u64, &str); 1] =
-    [(40124, "a leader that had stood still renewed a lease after its successor had taken over")];
+const REGRESSIONS: [(u64, &str); 2] = [
+    (40124, "a leader that had stood still renewed a lease after its successor had taken over"),
+    (40008, "a member that stopped while its disk was full committed its last checkpoint alone"),
+];
 
 /// What became of a seed.
 struct Outcome {

@@ -66,6 +66,14 @@ impl Witness {
         Ok(true)
     }
 
+    /// What an entry asks for, and under which alarms, as far as is known.
+    pub fn describe(&self, index: u64) -> String {
+        let entry = self.entries.get(index as usize - 1).and_then(Option::as_ref);
+        let Some(entry) = entry else { return "nobody has applied it".to_owned() };
+        let request = InternalRaftRequest::decode(entry.data.clone());
+        format!("{:?}, now out of space: {:x?}", request.map(|one| one.command), self.out_of_space)
+    }
+
     /// How many entries were committed, as far as is known.
     pub fn last_index(&self) -> u64 {
         self.entries.len() as u64

@@ -75,6 +75,8 @@ pub struct World {
     pub witness: Witness,
     pub journal: Journal,
     leaders: BTreeMap<u64, u64>,
+    /// The revision as of an entry.
+    levels: BTreeMap<u64, i64>,
     unique: u64,
     /// How sending states ended, to be told to their senders.
     pub snapshots_sent: Rc<RefCell<Vec<(Life, u64, bool)>>>,
@@ -112,6 +114,7 @@ impl World {
             witness: Witness::new(),
             journal: Journal::new(loud),
             leaders: BTreeMap::new(),
+            levels: BTreeMap::new(),
             unique: 0,
             snapshots_sent: Rc::default(),
             last_arrival: BTreeMap::new(),
@@ -224,13 +227,30 @@ impl World {
         if let Err(why) = self.seats[seat].turn(part) {
             return self.died(seat, &why);
         }
-        if part == Part::Driver {
-            self.check_leader(seat)?;
+        match part {
+            Part::Driver => self.check_leader(seat)?,
+            Part::Applier => self.check_level(seat)?,
+            _ => {}
         }
         let ended =
             |process: &super::seat::Process| process.stopping && process.member.has_stopped();
         if self.seats[seat].process.as_ref().is_some_and(ended) {
             self.stopped(seat);
+        }
+        Ok(())
+    }
+
+    /// Members that have applied as much are at the same revision, under the same alarms.
+    fn check_level(&mut self, seat: usize) -> Result<(), String> {
+        let Some(process) = &self.seats[seat].process else { return Ok(()) };
+        let node = &process.services.node;
+        let (applied, revision) = (node.progress().applied, node.revision());
+        let known = *self.levels.entry(applied).or_insert(revision);
+        if known != revision {
+            return Err(format!(
+                "m{seat} is at revision {revision} as of entry {applied}, others at {known}: {}",
+                self.witness.describe(applied)
+            ));
         }
         Ok(())
     }
