@@ -106,6 +106,9 @@ pub(super) struct Checkpointer {
     copying: Option<Copying>,
     /// A checkpoint that there is no space for.
     waiting: Option<Waiting>,
+    /// Whether one was given up: then none behind it may be committed, which would say that the
+    /// engine has what that one held.
+    has_given_up: bool,
     /// Engines that were replaced but may still have readers.
     retired: Vec<(u64, Arc<dyn Engine>)>,
 }
@@ -126,7 +129,7 @@ struct Copying {
 
 impl Checkpointer {
     pub fn new(parts: Parts) -> Self {
-        Self { parts, copying: None, waiting: None, retired: Vec::new() }
+        Self { parts, copying: None, waiting: None, has_given_up: false, retired: Vec::new() }
     }
 
     /// What the next turn begins with.
@@ -159,6 +162,10 @@ impl Checkpointer {
     }
 
     fn commit(&mut self, mut checkpoint: Checkpoint) -> Result<(), Fault> {
+        if self.has_given_up {
+            let _ = self.parts.applier.send(applier::Job::Checkpointed);
+            return Ok(());
+        }
         let writes = checkpoint.writes();
         if self.has_space(&writes)? {
             return self.write(checkpoint, &writes);
@@ -178,6 +185,7 @@ impl Checkpointer {
         }
         if self.parts.progress.stopping.load(Ordering::Acquire) {
             // The node stops; the log has what the engine lacks.
+            self.has_given_up = true;
             let _ = self.parts.applier.send(applier::Job::Checkpointed);
         } else {
             self.waiting = Some(Waiting { checkpoint, writes });
