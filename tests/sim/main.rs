@@ -47,8 +47,9 @@ const TWICE_ONE_OF: u64 = 50;
 
 /// Seeds that found something, and what. A change of the simulation makes other worlds of them;
 /// the commit at which they did is the one that adds them here.
-const REGRESSIONS: [(u64, &str); 2] = [
+const REGRESSIONS: [(u64, &str); 3] = [
     (40124, "a leader that had stood still renewed a lease after its successor had taken over"),
+    (5, "a leader that had stood still had its successor revoke a lease that was renewed there"),
     (40008, "a member that stopped while its disk was full committed its last checkpoint alone"),
 ];
 
