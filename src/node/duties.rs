@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use super::{Handle, clock};
+use super::{Answer, Handle, clock};
 use crate::config::AutoCompaction;
 use crate::error::Error;
 use crate::pb::internal_raft_request::Command;
@@ -161,12 +161,18 @@ impl Duties {
         }
     }
 
+    /// Proposes what this member knows as the leader of its term, and as nobody else: one that
+    /// stood still has a successor whose books are newer.
+    fn submit(&self, command: Command) -> Answer {
+        self.parts.node.submit_in(Some(self.term), command)
+    }
+
     async fn revoke_expired(&self) {
         let now = self.parts.node.clock().now_ms();
         let expired = self.parts.node.deadlines().lock().expired(now, EXPIRED_PER_TICK_MAX);
         let revokes: Vec<_> = expired
             .into_iter()
-            .map(|id| (id, self.parts.node.submit(Command::LeaseRevoke(LeaseRevokeRequest { id }))))
+            .map(|id| (id, self.submit(Command::LeaseRevoke(LeaseRevokeRequest { id }))))
             .collect();
         let give_up = clock::now() + self.parts.node.limits().request_timeout;
         for (id, answer) in revokes {
@@ -195,7 +201,8 @@ impl Duties {
             .map(|due| LeaseCheckpoint { id: due.id, remaining_ttl: due.remaining })
             .collect();
         let command = Command::LeaseCheckpoint(LeaseCheckpointRequest { checkpoints });
-        if let Err(error) = self.propose(command).await {
+        let patience = self.parts.node.limits().request_timeout;
+        if let Err(error) = self.submit(command).wait(patience).await {
             tracing::warn!(%error, "cannot checkpoint lease lifetimes");
         }
     }

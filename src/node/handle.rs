@@ -306,8 +306,14 @@ impl Handle {
 
     /// Proposes a command; the answer may be waited for, or not.
     pub fn submit(&self, command: Command) -> Answer {
+        self.submit_in(None, command)
+    }
+
+    /// Proposes what only a leader knows: if this member does not lead that term any more it is
+    /// refused, and never forwarded to a successor that knows better.
+    pub(super) fn submit_in(&self, reign: Option<u64>, command: Command) -> Answer {
         let (sender, reply) = oneshot::channel();
-        if let Err((error, sender)) = self.try_submit(command, sender) {
+        if let Err((error, sender)) = self.try_submit(reign, command, sender) {
             let _ = sender.send(Err(error));
         }
         Answer { reply }
@@ -315,6 +321,7 @@ impl Handle {
 
     fn try_submit(
         &self,
+        reign: Option<u64>,
         command: Command,
         reply: oneshot::Sender<Result<Reply, Error>>,
     ) -> Result<(), (Error, oneshot::Sender<Result<Reply, Error>>)> {
@@ -328,7 +335,7 @@ impl Handle {
         if payload.len() > self.shared.limits.request_bytes_max {
             return Err((Error::RequestTooLarge, reply));
         }
-        let proposal = Proposal { payload: payload.into(), request, reply };
+        let proposal = Proposal { payload: payload.into(), request, reply, reign };
         let offered = self.shared.queues.offer(&self.shared.driver, Input::Propose(proposal));
         offered.map_err(|untaken| {
             let (input, error) = match untaken {

@@ -1,9 +1,9 @@
 //! Leases as clients ask for them: renewed and looked at, by whoever leads.
 //!
 //! Deadlines are the leader's to keep and never in the log, so that a renewal costs no write. Any
-//! member passes what it is asked on to the leader, and that has a majority confirm that it still is
-//! before it renews: one that stood still may not know that it has a successor, which gives every
-//! lease its full time from when it took over, but not from later.
+//! member passes what it is asked on to the leader, and that has a majority confirm that it still
+//! is before it renews: one that stood still may not know that it has a successor, which gives
+//! every lease its full time from when it took over, but not from later.
 
 use std::future::Future;
 use std::sync::atomic::Ordering;

@@ -27,6 +27,8 @@ pub(super) struct Proposal {
     /// The same request, so that the member that proposed it need not decode it.
     pub request: InternalRaftRequest,
     pub reply: Answer,
+    /// The term as whose leader this member proposes it, if it may not as anybody else.
+    pub reign: Option<u64>,
 }
 
 impl Proposal {

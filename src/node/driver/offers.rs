@@ -7,11 +7,16 @@ use crate::error::Error;
 use crate::limits;
 use crate::planted::{Mistake, planted};
 use crate::raft::conf::Change;
-use crate::raft::{Entry, EntryType, Flow, Message, MessageType, Proposed, Refusal};
+use crate::raft::{
+    Entry, EntryType, Flow, Message, MessageType, Proposed, Refusal, Role, Standing,
+};
 
 impl Driver {
     /// Offers all proposals to raft as one batch.
     pub(super) fn propose(&mut self, mut proposals: Vec<Proposal>) {
+        if proposals.iter().any(|proposal| proposal.reign.is_some()) {
+            proposals = self.without_past_reigns(proposals);
+        }
         if self.proposals.holds() {
             // First come, first served.
             let refused = self.proposals.hold(proposals.drain(..));
@@ -46,6 +51,18 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// Refuses what somebody proposes as the leader of a term that it leads no more.
+    fn without_past_reigns(&self, proposals: Vec<Proposal>) -> Vec<Proposal> {
+        let Standing { role, term, .. } = self.parts.core.status().standing;
+        let reign = (role == Role::Leader).then_some(term);
+        let is_past = |one: &Proposal| one.reign.is_some() && one.reign != reign;
+        let (past, rest): (Vec<_>, Vec<_>) = proposals.into_iter().partition(is_past);
+        for proposal in past {
+            let _ = proposal.reply.send(Err(Error::NotLeader));
+        }
+        rest
     }
 
     pub(super) fn propose_change(&mut self, change: &Change, reply: Answer) {
