@@ -73,9 +73,12 @@ func newRunner(t *testing.T, server *harness.Server) *runner {
 
 func (r *runner) name(text, value string) { r.names = append(r.names, name{text, value}) }
 
-// nameID names the forms in which tools write an id.
+// nameID names the forms in which tools write an id: after some words it takes 16 places at least.
 func (r *runner) nameID(text string, id uint64) {
-	for _, form := range []string{"%016x", "%16x", "%x", "%d"} {
+	for _, word := range []string{"Member ", "cluster "} {
+		r.name(word+text, word+fmt.Sprintf("%16x", id))
+	}
+	for _, form := range []string{"%016x", "%x", "%d"} {
 		r.name(text, fmt.Sprintf(form, id))
 	}
 }
