@@ -8,10 +8,12 @@
 //! - The list ends with the driver; who comes later is told so.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use super::clock;
 use crate::error::Error;
 use crate::limits;
 
@@ -21,32 +23,41 @@ pub(super) type Reader = oneshot::Sender<Result<(), Error>>;
 #[derive(Clone, Debug)]
 pub(super) struct Arrivals {
     /// `None` once nobody takes them any more.
-    readers: Arc<Mutex<Option<Vec<Reader>>>>,
+    readers: Arc<Mutex<Option<Waiting>>>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// When the first one came.
+    since: Option<Instant>,
+    readers: Vec<Reader>,
 }
 
 impl Default for Arrivals {
     fn default() -> Self {
-        Self { readers: Arc::new(Mutex::new(Some(Vec::new()))) }
+        Self { readers: Arc::new(Mutex::new(Some(Waiting::default()))) }
     }
 }
 
 impl Arrivals {
     /// Adds a reader; whether the driver must be told that somebody reads.
     pub fn come(&self, reader: Reader) -> Result<bool, Error> {
-        let mut readers = self.readers.lock();
-        let readers = readers.as_mut().ok_or(Error::Stopped)?;
+        let mut waiting = self.readers.lock();
+        let Waiting { since, readers } = waiting.as_mut().ok_or(Error::Stopped)?;
         if readers.len() >= limits::DRIVER_INBOX_MAX {
             return Err(Error::RequestTooManyRequests);
         }
+        since.get_or_insert_with(clock::now);
         readers.push(reader);
         Ok(readers.len() == 1)
     }
 
-    /// Takes all who came, behind others.
-    pub fn take_into(&self, others: &mut Vec<Reader>) {
-        if let Some(readers) = self.readers.lock().as_mut() {
-            others.append(readers);
-        }
+    /// Takes all who came, behind others; when the first one did.
+    pub fn take_into(&self, others: &mut Vec<Reader>) -> Option<Instant> {
+        let mut waiting = self.readers.lock();
+        let Waiting { since, readers } = waiting.as_mut()?;
+        others.append(readers);
+        since.take()
     }
 
     /// Lets go of all who came, and of those to come.

@@ -79,7 +79,9 @@ impl Reads {
         self.waits_until = self.waits_until.filter(|until| now < *until);
         let may_ask = self.asked.is_none() && self.waits_until.is_none();
         if may_ask {
-            self.arrivals.take_into(&mut self.next);
+            // Whoever gives up has waited at least as long as the round it is in.
+            let since = self.arrivals.take_into(&mut self.next);
+            self.round = self.round.or(since);
         }
         // Before those go who have waited in vain.
         self.look(now);
