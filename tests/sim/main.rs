@@ -42,6 +42,8 @@ use world::World;
 /// How long seeds are tried if nobody says otherwise. They are the same every time: what is new in
 /// a change should fail it, and not what was there before. Nights look for that.
 const SECONDS: u64 = 25;
+/// And how many of them at the most.
+const SEEDS: u64 = 500;
 /// Of so many seeds, one is run twice.
 const TWICE_ONE_OF: u64 = 50;
 
@@ -115,9 +117,9 @@ fn seeds() {
         }
         return;
     }
-    let first = variable("FIRST").unwrap_or(1);
+    let (first, count) = variable("FIRST").map_or((1, SEEDS), |first| (first, u64::MAX));
     let budget = Duration::from_secs(variable("SECONDS").unwrap_or(SECONDS));
-    explore(first, budget, variable("SEEDS").unwrap_or(u64::MAX));
+    explore(first, budget, variable("SEEDS").unwrap_or(count));
 }
 
 /// How many of the planted mistakes are found, and how soon. What is missed is told, not failed.
