@@ -16,6 +16,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::arrivals::{Arrivals, Reader};
+use super::clock;
 use crate::raft::ReadId;
 
 /// When a question without an answer is put again.
@@ -83,11 +84,12 @@ impl Reads {
             let since = self.arrivals.take_into(&mut self.next);
             self.round = self.round.or(since);
         }
-        // Before those go who have waited in vain.
-        self.look(now);
+        let waited = self.waits();
         if may_ask {
             self.next.retain(|reader| !reader.is_closed());
         }
+        // The time is that after the last one gave up: its round was slow, and is the last.
+        self.look(waited, now.max(clock::now()));
         may_ask && !self.next.is_empty()
     }
 
@@ -96,16 +98,20 @@ impl Reads {
         self.waits_until.filter(|_| self.asked.is_none())
     }
 
-    /// Notes how long the round has taken.
-    fn look(&mut self, now: Instant) {
-        if self.next.is_empty() && self.asked.is_none() {
-            self.round = None;
-            return;
-        }
+    /// Whether anybody waits for an answer.
+    fn waits(&self) -> bool {
+        !self.next.is_empty() || self.asked.is_some()
+    }
+
+    /// Notes how long a round has taken in which somebody waited until now.
+    fn look(&mut self, waited: bool, now: Instant) {
         let began = *self.round.get_or_insert(now);
-        if now.saturating_duration_since(began) >= self.patience {
+        if waited && now.saturating_duration_since(began) >= self.patience {
             self.slow += 1;
             self.round = Some(now);
+        }
+        if !self.waits() {
+            self.round = None;
         }
     }
 
@@ -188,10 +194,10 @@ mod tests {
         readers.into_iter().for_each(|reader| drop(arrivals.come(reader)));
         let began = Instant::now();
         assert!(reads.wants_to_ask(began));
-        reads.look(began + patience - Duration::from_millis(1));
+        reads.look(true, began + patience / 2);
         assert_eq!(reads.take_counts(), (0, 0));
-        reads.look(began + patience);
-        reads.look(began + patience * 3 / 2);
+        reads.look(true, began + patience * 5 / 4);
+        reads.look(true, began + patience * 3 / 2);
         assert_eq!(reads.take_counts(), (1, 0));
 
         // A question that is lost has failed, and the round goes on.
@@ -203,14 +209,14 @@ mod tests {
         reads.lost(first);
         reads.asked(second, began);
         assert_eq!(reads.take_counts(), (0, 1));
-        reads.look(began + patience * 2);
+        reads.look(true, began + patience * 5 / 2);
         assert_eq!(reads.take_counts(), (1, 0));
 
         // Who is answered waits no more.
         reads.answer(second, 9);
         reads.applied(9);
         assert!(answers.iter_mut().all(|answer| answer.try_recv().is_ok()));
-        reads.look(began + patience * 9);
+        reads.look(true, began + patience * 9);
         assert_eq!(reads.take_counts(), (0, 0));
     }
 }
