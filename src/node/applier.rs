@@ -28,7 +28,7 @@ use super::membership::Membership;
 use super::progress::Progress;
 use super::proposals::Answer;
 use super::snapshots::Staged;
-use super::{clock, compaction, fatal, images, watches};
+use super::{clock, compaction, images, start_thread, watches};
 use crate::error::Fault;
 use crate::lease::Deadlines;
 use crate::limits;
@@ -98,10 +98,7 @@ pub(super) struct Parts {
 
 /// Starts the thread. It ends on [`Job::Stop`], after a last checkpoint.
 pub(super) fn start(parts: Parts) -> thread::JoinHandle<()> {
-    thread::Builder::new()
-        .name("applier".into())
-        .spawn(move || run(parts).unwrap_or_else(|fault| fatal(&fault)))
-        .expect("the process may start threads")
+    start_thread("applier", move || run(parts))
 }
 
 fn run(parts: Parts) -> Result<(), Fault> {

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use super::driver::{Input, Next};
 use super::progress::Progress;
 use super::snapshots::Staged;
-use super::{applier, fatal, images};
+use super::{applier, images, start_thread};
 use crate::error::Fault;
 use crate::limits;
 use crate::machine::Checkpoint;
@@ -60,10 +60,7 @@ pub(super) struct Parts {
 
 /// Starts the thread. It ends on [`Job::Stop`].
 pub(super) fn start(parts: Parts) -> thread::JoinHandle<()> {
-    thread::Builder::new()
-        .name("checkpointer".into())
-        .spawn(move || run(parts).unwrap_or_else(|fault| fatal(&fault)))
-        .expect("the process may start threads")
+    start_thread("checkpointer", move || run(parts))
 }
 
 fn run(parts: Parts) -> Result<(), Fault> {

@@ -41,7 +41,7 @@ use super::reads::Reads;
 use super::sendings::Sendings;
 use super::snapshots::{self, Staged};
 use super::transport::Transport;
-use super::{Clock, clock, fatal};
+use super::{Clock, clock, start_thread};
 use crate::error::{Error, Fault};
 use crate::lease::Deadlines;
 use crate::limits;
@@ -136,10 +136,7 @@ pub(super) struct Parts {
 
 /// Starts the thread. It ends on [`Input::Stop`].
 pub(super) fn start(parts: Parts) -> thread::JoinHandle<()> {
-    thread::Builder::new()
-        .name("driver".into())
-        .spawn(move || run(parts).unwrap_or_else(|fault| fatal(&fault)))
-        .expect("the process may start threads")
+    start_thread("driver", move || run(parts))
 }
 
 fn run(parts: Parts) -> Result<(), Fault> {

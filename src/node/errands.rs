@@ -7,9 +7,9 @@ use std::future::Future;
 use std::io;
 use std::thread;
 
-use super::fatal;
 use super::log::Keeper;
 use super::log_writer::LogWriter;
+use super::start_thread;
 
 /// Where errands are sent from.
 #[derive(Clone, Debug, Default)]
@@ -50,9 +50,7 @@ impl Errands {
         if let Some(simulated) = &self.simulated {
             return Lent::Simulated(simulated.lend(keeper));
         }
-        let run = move || keeper.run().unwrap_or_else(|fault| fatal(&fault));
-        let thread = thread::Builder::new().name("log".into()).spawn(run);
-        Lent::Thread(thread.expect("the process may start threads"))
+        Lent::Thread(start_thread("log", move || keeper.run()))
     }
 
     /// Runs what takes long for a request, beside what serves the others.

@@ -152,6 +152,17 @@ pub fn lock(data_dir: &std::path::Path) -> Result<impl Sized + use<>, BootError>
     boot::DirectoryLock::take(data_dir)
 }
 
+/// Starts a thread of the node's own. A fault in it ends the process.
+fn start_thread<T: Send + 'static>(
+    name: &str,
+    run: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+) -> thread::JoinHandle<T> {
+    thread::Builder::new()
+        .name(name.into())
+        .spawn(move || run().unwrap_or_else(|fault| fatal(&fault)))
+        .expect("the process may start threads")
+}
+
 /// Ends the process over a fault. What is durable stays durable; going on could break a promise.
 fn fatal(fault: &Fault) -> ! {
     #[cfg(debug_assertions)]

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 
 use super::driver::Next;
 use super::progress::Progress;
-use super::{Clock, fatal};
+use super::{Clock, fatal, start_thread};
 use crate::error::{Failure, Fault};
 use crate::metrics::Metrics;
 use crate::mvcc::{Changes, Reader};
@@ -87,10 +87,7 @@ pub(super) fn start(parts: Parts) -> Vec<thread::JoinHandle<()>> {
         .name("watch-history".into())
         .spawn(move || history.run())
         .expect("the process may start threads");
-    let watch = thread::Builder::new()
-        .name("watch".into())
-        .spawn(move || run(watches).unwrap_or_else(|fault| fatal(&fault)))
-        .expect("the process may start threads");
+    let watch = start_thread("watch", move || run(watches));
     vec![watch, history]
 }
 

@@ -5,18 +5,19 @@ use std::io::{self, ErrorKind::TimedOut};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::codec::BadStream;
-use super::headers::Unwelcome;
+use super::headers::{CLUSTER_ID, Unwelcome, read_id};
 use super::patience::Patient;
 use crate::config::{Scheme, Url};
 use crate::limits;
@@ -196,6 +197,26 @@ pub(super) async fn text(body: Incoming) -> String {
         Ok(Ok(body)) => String::from_utf8_lossy(&body.to_bytes()).into_owned(),
         Ok(Err(_)) | Err(_) => String::new(),
     }
+}
+
+/// The cluster that an answer comes from, and what it says in JSON of so many bytes at the most;
+/// `otherwise` is what is said of one that says neither.
+pub(super) async fn json<T: DeserializeOwned>(
+    answer: Response<Incoming>,
+    bytes_max: usize,
+    otherwise: &str,
+) -> Result<(u64, T), Trouble> {
+    let status = answer.status();
+    let cluster = answer.headers().get(CLUSTER_ID).and_then(|id| read_id(id.to_str().ok()?));
+    if status != StatusCode::OK {
+        let (status, text) = (status.as_u16(), text(answer.into_body()).await);
+        return Err(Unwelcome::Unexpected { status, text }.into());
+    }
+    let body = Limited::new(answer.into_body(), bytes_max).collect().await;
+    let said = body.ok().and_then(|body| serde_json::from_slice(&body.to_bytes()).ok());
+    cluster.zip(said).ok_or_else(|| {
+        Unwelcome::Unexpected { status: status.as_u16(), text: otherwise.to_owned() }.into()
+    })
 }
 
 /// A future's outcome, or that it took too long.

@@ -4,11 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
-use http_body_util::{BodyExt as _, Limited};
+use http::{HeaderMap, Method};
 
-use super::dial::{Connection, Trouble, in_time, text, whole};
-use super::headers::{CLUSTER_ID, Unwelcome, read_id};
+use super::dial::{Connection, Trouble, in_time, json, whole};
 use crate::limits;
 use crate::members::Member;
 use crate::tls;
@@ -42,19 +40,5 @@ async fn ask(url: &str, tls: Option<&tls::Peers>) -> Result<(u64, Vec<Member>), 
     let mut connection = Connection::open(url, limits::PEER_IO_TIMEOUT, tls).await?;
     let asked = connection.ask(Method::GET, "/members", HeaderMap::new(), whole(Bytes::new()));
     let answer = asked.await?;
-    let status = answer.status();
-    let cluster_id = answer.headers().get(CLUSTER_ID).and_then(|id| read_id(id.to_str().ok()?));
-    if status != StatusCode::OK {
-        let (status, text) = (status.as_u16(), text(answer.into_body()).await);
-        return Err(Unwelcome::Unexpected { status, text }.into());
-    }
-    let body = Limited::new(answer.into_body(), MEMBERS_BYTES_MAX).collect().await;
-    let members = body.ok().and_then(|body| serde_json::from_slice(&body.to_bytes()).ok());
-    match (cluster_id, members) {
-        (Some(cluster_id), Some(members)) => Ok((cluster_id, members)),
-        (None, _) | (_, None) => {
-            let text = "it says nothing that a member would say".to_owned();
-            Err(Unwelcome::Unexpected { status: status.as_u16(), text }.into())
-        }
-    }
+    json(answer, MEMBERS_BYTES_MAX, "it says nothing that a member would say").await
 }

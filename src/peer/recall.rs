@@ -17,14 +17,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
-use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::dial::{Connection, Trouble, in_time, text, whole};
+use super::dial::{Connection, Trouble, in_time, json, whole};
 use super::forward::{Reply, read_request, unreadable};
-use super::headers::{CLUSTER_ID, Unwelcome, read_id};
+use super::headers::Unwelcome;
 use super::server::Desk;
 use crate::config::Url;
 use crate::limits;
@@ -115,18 +114,7 @@ async fn ask<T: DeserializeOwned>(
     let mut connection = Connection::open(url, limits::PEER_QUESTION_TIMEOUT, tls).await?;
     let body = whole(Bytes::copy_from_slice(body));
     let answer = connection.ask_patiently(method, path, HeaderMap::new(), body).await?;
-    let status = answer.status();
-    let cluster = answer.headers().get(CLUSTER_ID).and_then(|id| read_id(id.to_str().ok()?));
-    if status != StatusCode::OK {
-        let (status, text) = (status.as_u16(), text(answer.into_body()).await);
-        return Err(Unwelcome::Unexpected { status, text }.into());
-    }
-    let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
-    let said = body.ok().and_then(|body| serde_json::from_slice(&body.to_bytes()).ok());
-    cluster.zip(said).ok_or_else(|| {
-        let text = "it says nothing that a kvorum would say".to_owned();
-        Unwelcome::Unexpected { status: status.as_u16(), text }.into()
-    })
+    json(answer, ANSWER_BYTES_MAX, "it says nothing that a kvorum would say").await
 }
 
 impl Desk {
