@@ -43,7 +43,13 @@ must_know() {
     [ -e "$dir/$1.env" ] || { echo "there is no $1 in $dir" >&2; exit 2; }
 }
 
-running() { [ -e "$dir/$1.pid" ] && kill -0 "$(cat "$dir/$1.pid")" 2>/dev/null; }
+# Where nobody reaps it, a process that has ended is still there, as a zombie.
+running() {
+    [ -e "$dir/$1.pid" ] || return 1
+    pid=$(cat "$dir/$1.pid")
+    kill -0 "$pid" 2>/dev/null || return 1
+    case "$(ps -o stat= -p "$pid" 2>/dev/null)" in Z*) return 1 ;; esac
+}
 
 # prepare NAME MEMBER...: its certificates and its environment file, but not its process.
 prepare() {
