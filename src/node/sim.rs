@@ -265,6 +265,12 @@ impl Member {
     }
 }
 
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.errands.clear();
+    }
+}
+
 fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<(), BootError> {
     let created = disk.create_dir(dir);
     created.map_err(|source| BootError::Directory { path: dir.to_owned(), source })

@@ -65,6 +65,12 @@ impl Errands {
         std::mem::take(&mut self.0.lock().errands)
     }
 
+    /// Lets go of everything: what waits here knows this place, so neither would go by itself.
+    pub(super) fn clear(&self) {
+        // Dropped when nobody is kept waiting any more.
+        let _waiting = std::mem::take(&mut *self.0.lock());
+    }
+
     fn log(&self) -> Option<Lent> {
         self.0.lock().log.clone()
     }
