@@ -16,10 +16,11 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"kvorum/interop/harness"
+	"kvorum/interop/rig"
 )
 
 // damagePlan leaves the machine time for what is watched here.
-var damagePlan = Plan{Free: 4, Rate: 400, Probes: 50}
+var damagePlan = rig.Plan{Free: 4, Rate: 400, Probes: 50}
 
 // kvorumOnly skips what etcd does not promise.
 func kvorumOnly(t *testing.T) {
@@ -33,10 +34,9 @@ func kvorumOnly(t *testing.T) {
 // under its id; whoever started it may have to do so again.
 func TestDamagedState(t *testing.T) {
 	kvorumOnly(t)
-	c := Start(t, 3)
-	l := NewLoad(t, c, damagePlan)
-	w := &worker{load: l, id: probeClient + 1, client: c.Client(c.Endpoints()...),
-		known: map[string]int64{}}
+	c := rig.Start(t, 3)
+	l := rig.NewLoad(t, c, damagePlan)
+	w := l.Worker(1, c.Client(c.Endpoints()...))
 	for _, damage := range []struct {
 		what string
 		make func(file []byte)
@@ -54,12 +54,12 @@ func TestDamagedState(t *testing.T) {
 		}},
 	} {
 		ctx := harness.ContextFor(t, time.Minute)
-		l.ask("put", func(ctx context.Context) error {
-			return w.put(ctx, "k/kept", "precious "+w.value())
+		l.Ask("put", func(ctx context.Context) error {
+			return w.Put(ctx, "k/kept", "precious "+w.Value())
 		})
 		leader := c.Leader()
 		member := c.Others(leader)[0]
-		id := member.id(t)
+		id := member.ID()
 		if err := member.Stop(); err != nil {
 			t.Fatal(err)
 		}
@@ -92,7 +92,7 @@ func TestDamagedState(t *testing.T) {
 		if err := member.WaitReady(); err != nil {
 			t.Fatal(err)
 		}
-		if now := member.id(t); now != id {
+		if now := member.ID(); now != id {
 			t.Errorf("%x came back as %x", id, now)
 		}
 		t.Logf("%s: healed after %d starts", damage.what, starts)
@@ -114,32 +114,18 @@ func newest(t testing.TB, pattern string) string {
 	return paths[len(paths)-1]
 }
 
-func (m *Member) id(t testing.TB) uint64 {
-	t.Helper()
-	var id uint64
-	harness.Eventually(t, harness.Patience, func() string {
-		status, err := m.status()
-		if err != nil {
-			return err.Error()
-		}
-		id = status.Header.MemberId
-		return ""
-	})
-	return id
-}
-
 var inBackticks = regexp.MustCompile("`([^`]+)`")
 
 // The log of a member is lost. It refuses to start and says what to do; done word by word, that
 // helps.
 func TestForgottenLog(t *testing.T) {
 	kvorumOnly(t)
-	c := Start(t, 3)
-	l := NewLoad(t, c, damagePlan)
+	c := rig.Start(t, 3)
+	l := rig.NewLoad(t, c, damagePlan)
 	member := c.Others(c.Leader())[0]
-	id := member.id(t)
-	l.underLoad()
-	member.loseLog(t)
+	id := member.ID()
+	l.UnderLoad()
+	member.LoseLog()
 	if err := member.Spawn(); err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +151,7 @@ func TestForgottenLog(t *testing.T) {
 	output := ""
 	for _, command := range commands {
 		t.Log(command[1])
-		l.ask(command[1], func(ctx context.Context) error {
+		l.Ask(command[1], func(ctx context.Context) error {
 			shell := exec.CommandContext(ctx, "sh", "-c", command[1])
 			shell.Env = append(os.Environ(), "ETCDCTL_ENDPOINTS="+strings.Join(endpoints, ","),
 				"PATH="+filepath.Dir(harness.Etcdctl(t))+":"+os.Getenv("PATH"))
@@ -183,34 +169,25 @@ func TestForgottenLog(t *testing.T) {
 	}
 	member.Options.InitialCluster, member.Options.Joins = printed[1], true
 	member.Back()
-	if member.id(t) == id {
+	if member.ID() == id {
 		t.Error("it came back under its id")
 	}
 	l.Finish()
-}
-
-// loseLog ends a member and takes its log away.
-func (m *Member) loseLog(t testing.TB) {
-	t.Helper()
-	m.Kill()
-	if err := os.RemoveAll(filepath.Join(m.Options.DataDir, "member", "wal")); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // The logs of a follower and of the leader are lost, one after the other, and nobody does anything
 // but start them again.
 func TestAutoReplace(t *testing.T) {
 	kvorumOnly(t)
-	c := Start(t, 3, "--auto-replace")
-	l := NewLoad(t, c, damagePlan)
-	for _, member := range []*Member{c.Others(c.Leader())[0], c.Leader()} {
-		id := member.id(t)
+	c := rig.Start(t, 3, "--auto-replace")
+	l := rig.NewLoad(t, c, damagePlan)
+	for _, member := range []*rig.Member{c.Others(c.Leader())[0], c.Leader()} {
+		id := member.ID()
 		step(t, l, "replaced by itself", func() {
-			member.loseLog(t)
+			member.LoseLog()
 			member.Back()
 		})
-		if member.id(t) == id {
+		if member.ID() == id {
 			t.Error("it came back under its id")
 		}
 		list, err := c.Client(c.Endpoints()...).MemberList(harness.ContextFor(t, harness.Patience))
@@ -232,9 +209,9 @@ func TestAutoReplace(t *testing.T) {
 // A follower is killed again and again while it receives and installs a snapshot.
 func TestSnapshotKills(t *testing.T) {
 	kvorumOnly(t)
-	c := Start(t, 3, "--snapshot-count=1000", "--snapshot-catchup-entries=100",
+	c := rig.Start(t, 3, "--snapshot-count=1000", "--snapshot-catchup-entries=100",
 		"--quota-backend-bytes=8589934592")
-	l := NewLoad(t, c, Plan{Free: 2, Rate: 400, Probes: 50})
+	l := rig.NewLoad(t, c, rig.Plan{Free: 2, Rate: 400, Probes: 50})
 	follower := c.Others(c.Leader())[0]
 	var others []string
 	for _, member := range c.Others(follower) {
@@ -243,15 +220,15 @@ func TestSnapshotKills(t *testing.T) {
 	l.ProbeThrough(c.Client(others...))
 	random := rand.New(rand.NewSource(harness.Seed(t)))
 	follower.Kill()
-	l.fill(others, long(100, 256)<<20/fillValue)
+	l.Fill(others, long(100, 256)<<20/rig.FillValue)
 	within, amid, after, kills := 1500*time.Millisecond, 0, 0, long(4, 120)
 	for range kills {
-		begun := follower.logged(t)
+		begun := follower.Logged()
 		if err := follower.Spawn(); err != nil {
 			t.Fatal(err)
 		}
 		harness.Eventually(t, time.Minute, func() string {
-			if !strings.Contains(follower.logged(t)[len(begun):], `"receiving a snapshot"`) {
+			if !strings.Contains(follower.Logged()[len(begun):], `"receiving a snapshot"`) {
 				return "no snapshot comes"
 			}
 			return ""
@@ -259,14 +236,14 @@ func TestSnapshotKills(t *testing.T) {
 		pause := time.Duration(random.Int63n(int64(within)))
 		time.Sleep(pause)
 		follower.Kill()
-		switch said := follower.logged(t)[len(begun):]; {
+		switch said := follower.Logged()[len(begun):]; {
 		case strings.Contains(said, `"installed a snapshot"`):
 			// Most of the next ones shall come before that.
 			within, after = max(pause, within/2), after+1
 			// It shall need another one.
-			enough := l.answers.Load() + 1000
+			enough := l.Answers() + 1000
 			harness.Eventually(t, time.Minute, func() string {
-				if l.answers.Load() < enough {
+				if l.Answers() < enough {
 					return "too little load"
 				}
 				return ""
@@ -274,7 +251,7 @@ func TestSnapshotKills(t *testing.T) {
 		default:
 			within, amid = within*5/4, amid+1
 		}
-		verify := exec.Command(c.program.Path, "verify", follower.Options.DataDir)
+		verify := exec.Command(c.Program.Path, "verify", follower.Options.DataDir)
 		if text, err := verify.CombinedOutput(); err != nil {
 			t.Fatalf("after a kill: %v: %s", err, text)
 		}
@@ -285,13 +262,4 @@ func TestSnapshotKills(t *testing.T) {
 		t.Error("too few kills came amid a snapshot")
 	}
 	l.Finish()
-}
-
-func (m *Member) logged(t testing.TB) string {
-	t.Helper()
-	text, err := os.ReadFile(m.LogPath())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"kvorum/interop/harness"
+	"kvorum/interop/rig"
 )
 
 // newLeaderMax is how long it may take until others lead when a leader does not answer any more
@@ -15,8 +16,8 @@ const newLeaderMax = 1500 * time.Millisecond
 // when it wakes must not be from before it fell asleep.
 func TestPauses(t *testing.T) {
 	harness.NeedsPart(t, "cluster")
-	c := Start(t, 3)
-	l := NewLoad(t, c, UsualPlan)
+	c := rig.Start(t, 3)
+	l := rig.NewLoad(t, c, rig.UsualPlan)
 	pauses := []time.Duration{500 * time.Millisecond, 1500 * time.Millisecond, 3 * time.Second,
 		4 * time.Second}
 	if long(0, 1) == 1 {
@@ -26,7 +27,7 @@ func TestPauses(t *testing.T) {
 			}
 		}
 	}
-	short, f := &figures{}, &figures{}
+	short, f := &rig.Figures{}, &rig.Figures{}
 	for _, pause := range pauses {
 		leader := c.Leader()
 		resumed := make(chan struct{})
@@ -59,27 +60,27 @@ func TestPauses(t *testing.T) {
 // Members do not hear each other. Clients reach all of them, also a leader that nobody follows.
 func TestPartitions(t *testing.T) {
 	harness.NeedsPart(t, "cluster")
-	c := Start(t, 3)
-	l := NewLoad(t, c, UsualPlan)
+	c := rig.Start(t, 3)
+	l := rig.NewLoad(t, c, rig.UsualPlan)
 	// Each cuts the leader off in another way, and says whether another one must be found.
 	cuts := []struct {
 		what string
-		make func(leader *Member, others []*Member)
+		make func(leader *rig.Member, others []*rig.Member)
 	}{
-		{"leader isolated", func(leader *Member, _ []*Member) { c.Isolate(leader) }},
-		{"leader not heard", func(leader *Member, others []*Member) {
+		{"leader isolated", func(leader *rig.Member, _ []*rig.Member) { c.Isolate(leader) }},
+		{"leader not heard", func(leader *rig.Member, others []*rig.Member) {
 			for _, other := range others {
 				c.Network.Deafen(other.Host, leader.Host)
 			}
 		}},
-		{"leader deaf", func(leader *Member, others []*Member) {
+		{"leader deaf", func(leader *rig.Member, others []*rig.Member) {
 			c.Network.Deafen(leader.Host, others[0].Host, others[1].Host)
 		}},
-		{"leader and one follower apart", func(leader *Member, others []*Member) {
+		{"leader and one follower apart", func(leader *rig.Member, others []*rig.Member) {
 			c.Network.Cut(leader.Host, others[0].Host)
 		}},
 	}
-	kinds := make([]figures, len(cuts))
+	kinds := make([]rig.Figures, len(cuts))
 	for range long(1, 8) {
 		for i, cut := range cuts {
 			leader := c.Leader()
@@ -89,7 +90,7 @@ func TestPartitions(t *testing.T) {
 				early = l.ReadsAt(leader, 20)
 			})
 			late := l.ReadsAt(leader, 20)
-			l.underLoad()
+			l.UnderLoad()
 			c.Network.Heal()
 			early()
 			late()
@@ -106,22 +107,22 @@ func TestPartitions(t *testing.T) {
 // leader keeps its own, and the two that do not hear it must not disturb, then or afterwards.
 func TestRing(t *testing.T) {
 	harness.NeedsPart(t, "cluster")
-	c := Start(t, 5)
+	c := rig.Start(t, 5)
 	// Who asks the two waits.
-	l := NewLoad(t, c, Plan{Pinned: 2, Free: 4, Rate: 900, Probes: 100})
-	cut, healed := &figures{}, &figures{}
+	l := rig.NewLoad(t, c, rig.Plan{Pinned: 2, Free: 4, Rate: 900, Probes: 100})
+	cut, healed := &rig.Figures{}, &rig.Figures{}
 	for range long(2, 15) {
 		l.Recovery(cut, func() {
 			for i, member := range c.Members {
 				c.Network.Deafen(member.Host, c.Members[(i+2)%5].Host, c.Members[(i+3)%5].Host)
 			}
 		})
-		// Long enough for the two to want an election.
+		// rig.Long enough for the two to want an election.
 		late := time.After(newLeaderMax)
 		for _, member := range c.Members {
 			defer l.ReadsAt(member, 10)()
 		}
-		l.underLoad()
+		l.UnderLoad()
 		<-late
 		l.Recovery(healed, c.Network.Heal)
 		c.Ready()
@@ -134,19 +135,19 @@ func TestRing(t *testing.T) {
 // A stale read does not go unnoticed: here are some that call themselves linearizable.
 func TestStaleReadsAreNoticed(t *testing.T) {
 	harness.NeedsPart(t, "cluster")
-	c := Start(t, 3)
-	l := NewLoad(t, c, UsualPlan)
+	c := rig.Start(t, 3)
+	l := rig.NewLoad(t, c, rig.UsualPlan)
 	follower := c.Others(c.Leader())[0]
 	c.Isolate(follower)
-	l.underLoad()
-	w := &worker{load: l, id: probeClient + 3000, client: c.Client(follower.Endpoint()),
-		known: map[string]int64{}, lies: true}
+	l.UnderLoad()
+	w := l.Worker(3000, c.Client(follower.Endpoint()))
+	w.Lies = true
 	for range 5 {
-		if err := w.get(harness.Context(t), "k/", "k0", true); err != nil {
+		if err := w.Get(harness.Context(t), "k/", "k0", true); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if violations := l.end(); len(violations) != 5 {
+	if violations := l.End().Violations; len(violations) != 5 {
 		t.Errorf("5 stale reads, and noticed were: %v", violations)
 	}
 }

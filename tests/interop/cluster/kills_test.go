@@ -5,14 +5,15 @@ import (
 	"time"
 
 	"kvorum/interop/harness"
+	"kvorum/interop/rig"
 )
 
 // The leader is killed again and again: 10 times, with LONG 100.
 func TestLeaderKills(t *testing.T) {
 	harness.NeedsPart(t, "cluster")
-	c := Start(t, 3)
-	l := NewLoad(t, c, UsualPlan)
-	f := &figures{}
+	c := rig.Start(t, 3)
+	l := rig.NewLoad(t, c, rig.UsualPlan)
+	f := &rig.Figures{}
 	for range long(10, 100) {
 		leader := c.Leader()
 		l.Recovery(f, leader.Kill)
@@ -25,9 +26,9 @@ func TestLeaderKills(t *testing.T) {
 // Of five members two are down, the leader among them, and the three go on.
 func TestFiveMembersTwoDown(t *testing.T) {
 	harness.NeedsPart(t, "cluster")
-	c := Start(t, 5)
-	l := NewLoad(t, c, Plan{Pinned: 1, Free: 4, Rate: 500, Probes: 100})
-	f := &figures{}
+	c := rig.Start(t, 5)
+	l := rig.NewLoad(t, c, rig.Plan{Pinned: 1, Free: 4, Rate: 500, Probes: 100})
+	f := &rig.Figures{}
 	for range long(3, 30) {
 		leader := c.Leader()
 		follower := c.Others(leader)[0]
@@ -37,7 +38,7 @@ func TestFiveMembersTwoDown(t *testing.T) {
 		})
 		// Three are enough, and another leader is one too few: that one must come back.
 		next := c.Leader()
-		l.underLoad()
+		l.UnderLoad()
 		next.Kill()
 		follower.Back()
 		next.Back()

@@ -23,6 +23,7 @@ func (s *Server) Client(t testing.TB) *clientv3.Client {
 		DialTimeout: Patience,
 		// The client logs refused requests as warnings; the tests provoke many.
 		Logger: zap.NewNop(),
+		TLS:    s.Options.TLS,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -35,7 +35,7 @@ func UnderTest(t testing.TB) Program {
 	t.Helper()
 	path := os.Getenv("SERVER_BIN")
 	if path == "" {
-		path = filepath.Join(root(t), "..", "..", "target", "release", "kvorum")
+		path = filepath.Join(Repository(t), "target", "release", "kvorum")
 	}
 	program := Program{Path: present(t, path), Args: strings.Fields(os.Getenv("SERVER_ARGS"))}
 	program.Etcd = filepath.Base(path) == "etcd"
@@ -62,7 +62,7 @@ func tool(t testing.TB, name string) string {
 	if path := os.Getenv(strings.ToUpper(name) + "_BIN"); path != "" {
 		return present(t, path)
 	}
-	return present(t, filepath.Join(root(t), ".cache", "bin", name))
+	return present(t, filepath.Join(Repository(t), "tests", "interop", ".cache", "bin", name))
 }
 
 func present(t testing.TB, path string) string {
@@ -77,9 +77,10 @@ func present(t testing.TB, path string) string {
 	return absolute
 }
 
-// root is the folder of go.mod. A relative path in the environment is meant from there too, but
-// go test runs every package in its own folder; run.sh therefore passes absolute ones.
-func root(t testing.TB) string {
+// Repository is the folder that all of this is in, two above a go.mod. A relative path in the
+// environment would be meant from there too, but go test runs every package in its own folder;
+// run.sh therefore passes absolute ones.
+func Repository(t testing.TB) string {
 	t.Helper()
 	folder, err := os.Getwd()
 	if err != nil {
@@ -87,7 +88,7 @@ func root(t testing.TB) string {
 	}
 	for {
 		if _, err := os.Stat(filepath.Join(folder, "go.mod")); err == nil {
-			return folder
+			return filepath.Dir(filepath.Dir(folder))
 		}
 		parent := filepath.Dir(folder)
 		if parent == folder {

@@ -2,6 +2,7 @@ package harness
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -46,6 +47,8 @@ type Options struct {
 	Joins bool
 	// Through is a command that runs the program, as "ip netns exec NAME" does.
 	Through []string
+	// TLS is what clients need; nil where they need nothing.
+	TLS *tls.Config
 }
 
 // Server is one member process. It can be stopped, killed and started again on the same data.
@@ -154,7 +157,8 @@ func (s *Server) Spawn() error {
 // WaitReady waits for the health endpoint to say that a linearizable read succeeds.
 func (s *Server) WaitReady() error {
 	deadline := time.Now().Add(s.Options.StartTimeout)
-	client := http.Client{Timeout: 2 * time.Second}
+	transport := &http.Transport{TLSClientConfig: s.Options.TLS, DisableKeepAlives: true}
+	client := http.Client{Timeout: 2 * time.Second, Transport: transport}
 	var last error
 	for time.Now().Before(deadline) {
 		select {

@@ -3,12 +3,10 @@ package kubeadm
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"maps"
 	"math/rand"
 	"net"
-	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -70,29 +68,17 @@ func addresses(t testing.TB) map[string]string {
 // Certify makes certificates for machines, from the authority of a folder or a new one.
 func (m *Machines) Certify(folder string, cluster map[string]string) {
 	m.t.Helper()
-	args := []string{folder}
+	var members []string
 	for name, address := range cluster {
-		args = append(args, fmt.Sprintf("%s=%s,%s", name, address, localhost))
+		members = append(members, fmt.Sprintf("%s=%s,%s", name, address, localhost))
 	}
-	harness.Succeed(m.t, filepath.Join("..", "..", "..", "deploy", "certs.sh"), args...)
+	harness.Certify(m.t, folder, harness.Years, members...)
 }
 
-// Give puts other server and peer certificates into a machine's folder, keys first.
+// Give puts other server and peer certificates into a machine's folder.
 func (m *Machines) Give(unit *Unit, from string) {
 	m.t.Helper()
-	for _, name := range []string{"server-key.pem", "server.pem", "peer-key.pem", "peer.pem"} {
-		text, err := os.ReadFile(filepath.Join(from, name))
-		if err != nil {
-			m.t.Fatal(err)
-		}
-		path := filepath.Join(unit.PKI, name)
-		if err := os.WriteFile(path+".new", text, 0o600); err != nil {
-			m.t.Fatal(err)
-		}
-		if err := os.Rename(path+".new", path); err != nil {
-			m.t.Fatal(err)
-		}
-	}
+	harness.Exchange(m.t, unit.PKI, from)
 }
 
 // Endpoints of all machines.
@@ -107,21 +93,7 @@ func (m *Machines) Endpoints() []string {
 // TLS is the client's side, with the certificate of that name in the folder, or with none.
 func (m *Machines) TLS(folder, name string) *tls.Config {
 	m.t.Helper()
-	ca, err := os.ReadFile(filepath.Join(m.PKI, "ca.pem"))
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	config := &tls.Config{RootCAs: x509.NewCertPool()}
-	config.RootCAs.AppendCertsFromPEM(ca)
-	if name != "" {
-		pair, err := tls.LoadX509KeyPair(filepath.Join(folder, name+".pem"),
-			filepath.Join(folder, name+"-key.pem"))
-		if err != nil {
-			m.t.Fatal(err)
-		}
-		config.Certificates = []tls.Certificate{pair}
-	}
-	return config
+	return harness.ClientTLS(m.t, m.PKI, folder, name)
 }
 
 // Client is clientv3 with the client's certificate.

@@ -1,4 +1,4 @@
-package cluster
+package rig
 
 import (
 	"bufio"
@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -123,7 +124,7 @@ func NewRecorder(t testing.TB) *Recorder {
 	if folder == "" {
 		folder = harness.TempDir(t)
 	}
-	path := filepath.Join(folder, t.Name()+".history")
+	path := filepath.Join(folder, strings.ReplaceAll(t.Name(), "/", "-")+".history")
 	file, err := os.Create(path)
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,5 @@
-// Package cluster judges clusters of three and five members as their users see them: real
-// processes, each in a network namespace of its own, killed, paused, cut off and replaced while
-// clients write, read and watch through etcd's own client.
+// Package rig runs clusters of real processes, each member in a network namespace of its own, loads
+// them through etcd's own client, and has judged what the clients saw.
 //
 //   - Everything clients asked and heard is recorded, and the whole history goes through the
 //     checker of tests/checker: no acknowledged write lost or doubled, no stale linearizable read,
@@ -8,7 +7,9 @@
 //   - Of each fault it is measured how long it took until a write was acknowledged that was begun
 //     after it. A fault under too little load does not count.
 //   - Where the machine itself stood still the time is not counted: a canary notices that.
-package cluster
+//
+// The tests of tests/interop/cluster are made with it, one fault each, and tests/chaos, all by lot.
+package rig
 
 import (
 	"fmt"

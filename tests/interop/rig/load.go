@@ -1,9 +1,11 @@
-package cluster
+package rig
 
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -56,12 +58,21 @@ type Load struct {
 	watchers []*watcher
 	answers  atomic.Int64
 	clients  uint64
+	pinned   []*pin
+	// logged is up to where the history has the log.
+	logged int64
 
 	mutex sync.Mutex
 	// acks are the writes that were acknowledged.
 	acks []ack
 	// failures are errors of the free clients, by text.
 	failures map[string]int
+}
+
+// pin is a client that stays with one member, while it is one.
+type pin struct {
+	member *Member
+	client *clientv3.Client
 }
 
 // ack is an acknowledged write, by the history's clock.
@@ -83,6 +94,7 @@ func NewLoad(t testing.TB, c *Cluster, plan Plan) *Load {
 		workers += plan.Pinned * len(c.Members)
 		for _, member := range c.Members {
 			pinned := c.Client(member.Endpoint())
+			l.pinned = append(l.pinned, &pin{member, pinned})
 			for range plan.Pinned {
 				l.work(ctx, pinned, false, workers)
 			}
@@ -105,11 +117,33 @@ func NewLoad(t testing.TB, c *Cluster, plan Plan) *Load {
 // ProbeThrough lets probes take a client of their own.
 func (l *Load) ProbeThrough(client *clientv3.Client) { l.probe.Store(client) }
 
-// Follow tells the free clients where members are now.
-func (l *Load) Follow() { l.free.SetEndpoints(l.cluster.Endpoints()...) }
+// Follow tells clients where members are now: the free ones, and those whose member is gone.
+func (l *Load) Follow() {
+	l.free.SetEndpoints(l.cluster.Endpoints()...)
+	left := l.cluster.Members
+	for _, pin := range l.pinned {
+		left = slices.DeleteFunc(slices.Clone(left), func(m *Member) bool { return m == pin.member })
+	}
+	for _, pin := range l.pinned {
+		if len(left) > 0 && !slices.Contains(l.cluster.Members, pin.member) {
+			pin.member, left = left[0], left[1:]
+			pin.client.SetEndpoints(pin.member.Endpoint())
+		}
+	}
+}
 
-// worker makes one request after the other.
-type worker struct {
+// Answers is how many requests were answered.
+func (l *Load) Answers() int64 { return l.answers.Load() }
+
+// Failures are errors of the free clients, by text.
+func (l *Load) Failures() map[string]int {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	return maps.Clone(l.failures)
+}
+
+// Worker makes one request after the other.
+type Worker struct {
 	load   *Load
 	id     uint64
 	client *clientv3.Client
@@ -117,13 +151,19 @@ type worker struct {
 	made   int
 	// known are the revisions at which it saw keys last.
 	known map[string]int64
-	// lies: it enters serializable reads as linearizable ones.
-	lies bool
+	// Lies: it enters serializable reads as linearizable ones.
+	Lies bool
+}
+
+// Worker is one more client, who asks when it is told to. Numbers set it apart in the history.
+func (l *Load) Worker(number int, client *clientv3.Client) *Worker {
+	return &Worker{load: l, id: uint64(probeClient + number), client: client,
+		known: map[string]int64{}}
 }
 
 func (l *Load) work(ctx context.Context, client *clientv3.Client, free bool, workers int) {
 	l.clients++
-	w := &worker{load: l, id: l.clients, client: client, known: map[string]int64{},
+	w := &Worker{load: l, id: l.clients, client: client, known: map[string]int64{},
 		random: rand.New(rand.NewSource(l.seed + int64(l.clients)))}
 	pace := time.Second * time.Duration(workers) / time.Duration(l.plan.Rate)
 	l.group.Go(func() {
@@ -170,31 +210,31 @@ func (l *Load) context() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), requestTimeout)
 }
 
-func (w *worker) step() error {
+func (w *Worker) step() error {
 	ctx, cancel := w.load.context()
 	defer cancel()
 	key := fmt.Sprintf("k/%d", w.random.Intn(keys))
 	switch n := w.random.Intn(100); {
 	case n < 40:
-		return w.put(ctx, key, w.value())
+		return w.Put(ctx, key, w.Value())
 	case n < 62:
 		return w.guarded(ctx, key, n < 55)
 	case n < 67:
 		return w.remove(ctx, key)
 	case n < 95:
-		return w.get(ctx, key, "", n >= 85)
+		return w.Get(ctx, key, "", n >= 85)
 	default:
-		return w.get(ctx, "k/", "k0", false)
+		return w.Get(ctx, "k/", "k0", false)
 	}
 }
 
 // value is one that nobody else writes.
-func (w *worker) value() string {
+func (w *Worker) Value() string {
 	w.made++
 	return fmt.Sprintf("%d-%d", w.id, w.made)
 }
 
-func (w *worker) put(ctx context.Context, key, value string, options ...clientv3.OpOption) error {
+func (w *Worker) Put(ctx context.Context, key, value string, options ...clientv3.OpOption) error {
 	call := w.load.Recorder.Now()
 	r, err := w.client.Put(ctx, key, value, options...)
 	asked := request{Put: &putRequest{key, short([]byte(value))}}
@@ -208,7 +248,7 @@ func (w *worker) put(ctx context.Context, key, value string, options ...clientv3
 	return err
 }
 
-func (w *worker) remove(ctx context.Context, key string) error {
+func (w *Worker) remove(ctx context.Context, key string) error {
 	call := w.load.Recorder.Now()
 	r, err := w.client.Delete(ctx, key)
 	var reply deleteReply
@@ -221,7 +261,7 @@ func (w *worker) remove(ctx context.Context, key string) error {
 	return err
 }
 
-func (w *worker) get(ctx context.Context, key, end string, serializable bool) error {
+func (w *Worker) Get(ctx context.Context, key, end string, serializable bool) error {
 	var options []clientv3.OpOption
 	if end != "" {
 		options = append(options, clientv3.WithRange(end))
@@ -237,12 +277,12 @@ func (w *worker) get(ctx context.Context, key, end string, serializable bool) er
 		revision, reply = r.Header.Revision, rangeReplyOf(r)
 		w.learn(key, r)
 	}
-	asked := request{Range: &rangeRequest{key, end, serializable && !w.lies}}
+	asked := request{Range: &rangeRequest{key, end, serializable && !w.Lies}}
 	w.load.Recorder.op(w.id, call, asked, revision, reply, err)
 	return err
 }
 
-func (w *worker) learn(key string, r *clientv3.GetResponse) {
+func (w *Worker) learn(key string, r *clientv3.GetResponse) {
 	w.known[key] = 0
 	for _, kv := range r.Kvs {
 		w.known[string(kv.Key)] = kv.ModRevision
@@ -251,11 +291,11 @@ func (w *worker) learn(key string, r *clientv3.GetResponse) {
 
 // guarded updates or deletes a key if nobody has done so since this client saw it, as Kubernetes
 // does; otherwise it looks again.
-func (w *worker) guarded(ctx context.Context, key string, update bool) error {
+func (w *Worker) guarded(ctx context.Context, key string, update bool) error {
 	guard := w.known[key]
 	then, asked := clientv3.OpDelete(key), request{Delete: &span{Key: key}}
 	if update {
-		value := w.value()
+		value := w.Value()
 		then, asked = clientv3.OpPut(key, value), request{Put: &putRequest{key, value}}
 	}
 	whole := request{Txn: &txnRequest{
@@ -277,7 +317,7 @@ func (w *worker) guarded(ctx context.Context, key string, update bool) error {
 	return err
 }
 
-func (w *worker) replyOf(key string, update bool, r *clientv3.TxnResponse) any {
+func (w *Worker) replyOf(key string, update bool, r *clientv3.TxnResponse) any {
 	switch {
 	case !r.Succeeded:
 		seen := (*clientv3.GetResponse)(r.Responses[0].GetResponseRange())
@@ -305,12 +345,11 @@ func (l *Load) probes(ctx context.Context) {
 		case <-ticker.C:
 		}
 		l.group.Go(func() {
-			w := &worker{load: l, id: probeClient, client: l.probe.Load(),
-				known: map[string]int64{}}
+			w := l.Worker(0, l.probe.Load())
 			ctx, cancel := l.context()
 			defer cancel()
 			key, value := fmt.Sprintf("k/probe%d", made%4), fmt.Sprintf("probe-%d", made)
-			l.entered(w.put(ctx, key, value), true)
+			l.entered(w.Put(ctx, key, value), true)
 		})
 	}
 }
@@ -322,15 +361,14 @@ func (l *Load) ReadsAt(member *Member, count int) (wait func()) {
 	var group sync.WaitGroup
 	for i := range count {
 		group.Go(func() {
-			w := &worker{load: l, id: uint64(probeClient + 1 + i), client: client,
-				known: map[string]int64{}}
+			w := l.Worker(1+i, client)
 			ctx, cancel := context.WithTimeout(context.Background(), 2*requestTimeout)
 			defer cancel()
 			// Some ask for what changes all the time, others for all.
 			if i%2 == 0 {
-				_ = w.get(ctx, fmt.Sprintf("k/probe%d", i/2%4), "", false)
+				_ = w.Get(ctx, fmt.Sprintf("k/probe%d", i/2%4), "", false)
 			} else {
-				_ = w.get(ctx, "k/", "k0", false)
+				_ = w.Get(ctx, "k/", "k0", false)
 			}
 		})
 	}

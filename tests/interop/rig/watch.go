@@ -1,7 +1,8 @@
-package cluster
+package rig
 
 import (
 	"context"
+	"math"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -40,26 +41,28 @@ func (l *Load) watch(ctx context.Context, client *clientv3.Client) {
 }
 
 // Finish ends the load and all faults and judges everything that happened.
-func (l *Load) Finish() {
+func (l *Load) Finish() Verdict {
 	l.t.Helper()
-	for _, violation := range l.end() {
+	verdict := l.End()
+	for _, violation := range verdict.Violations {
 		l.t.Error(violation)
 	}
+	return verdict
 }
 
-// end ends the load and all faults, and returns what is wrong with the history.
-func (l *Load) end() (violations []string) {
+// End ends the load and all faults, and tells what is wrong with the history.
+func (l *Load) End() Verdict {
 	l.t.Helper()
 	// The last write tells how far everything must have come.
 	l.cluster.Network.Heal()
 	l.cluster.Ready()
 	var last int64
 	harness.Eventually(l.t, time.Minute, func() string {
-		w := &worker{load: l, id: 0, client: l.free, known: map[string]int64{},
+		w := &Worker{load: l, id: 0, client: l.free, known: map[string]int64{},
 			made: int(l.Recorder.Now())}
 		ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
 		defer cancel()
-		if err := w.put(ctx, "k/end", w.value()); err != nil {
+		if err := w.Put(ctx, "k/end", w.Value()); err != nil {
 			return err.Error()
 		}
 		last = w.known["k/end"]
@@ -76,33 +79,54 @@ func (l *Load) end() (violations []string) {
 	}
 	l.stop()
 	l.group.Wait()
-	l.log(l.t)
+	l.LogUpTo(l.newest())
 	l.same(l.t)
 	l.Recorder.close()
-	l.t.Logf("errors of clients that go to any member: %v", l.failures)
-	return judge(l.t, l.Recorder.Path)
+	l.t.Logf("errors of clients that go to any member: %v", l.Failures())
+	return Judge(l.t, l.Recorder.Path)
 }
 
-// log records what the first member has kept, all of it.
-func (l *Load) log(t testing.TB) {
-	t.Helper()
+// newest is the store's revision.
+func (l *Load) newest() int64 {
+	l.t.Helper()
 	client := l.cluster.Client(l.cluster.Members[0].Endpoint())
-	ctx := harness.ContextFor(t, 5*time.Minute)
-	now, err := client.Get(ctx, "k/end")
+	now, err := client.Get(harness.Context(l.t), "k/end")
 	if err != nil {
-		t.Fatal(err)
+		l.t.Fatal(err)
 	}
-	watching, stop := context.WithCancel(ctx)
+	return now.Header.Revision
+}
+
+// Heard is up to which revision all watchers have heard everything.
+func (l *Load) Heard() int64 {
+	heard := int64(math.MaxInt64)
+	for _, w := range l.watchers {
+		heard = min(heard, w.newest.Load())
+	}
+	return heard
+}
+
+// LogUpTo records what the first member has kept, so far and no more than once. What is compacted
+// must have been recorded before.
+func (l *Load) LogUpTo(revision int64) {
+	t := l.t
+	t.Helper()
+	if revision <= l.logged {
+		return
+	}
+	client := l.cluster.Client(l.cluster.Members[0].Endpoint())
+	watching, stop := context.WithCancel(harness.ContextFor(t, 5*time.Minute))
 	defer stop()
-	watch := client.Watch(watching, "\x00", clientv3.WithFromKey(), clientv3.WithRev(1))
-	for read := int64(0); read < now.Header.Revision; {
+	watch := client.Watch(watching, "\x00", clientv3.WithFromKey(), clientv3.WithRev(l.logged+1))
+	for l.logged < revision {
 		response := harness.Hear(t, watch)
 		if err := response.Err(); err != nil {
 			t.Fatal(err)
 		}
+		// A revision is never in two responses.
 		for _, event := range response.Events {
 			l.Recorder.line("log", eventOf(event))
-			read = event.Kv.ModRevision
+			l.logged = event.Kv.ModRevision
 		}
 	}
 }
