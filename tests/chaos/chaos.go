@@ -1,0 +1,105 @@
+// Package chaos lets all kinds of faults happen to clusters of real processes, by lot and under
+// load, and has everything judged that their clients saw.
+//
+//   - A run is rounds of some minutes, each with a cluster of its own, of three or five members on
+//     disks and in network namespaces of their own. So neither memory nor the time to judge grows
+//     with its length.
+//   - A fault counts if there was load before it, and if the machine itself did not stand still
+//     meanwhile. What this machine has no means for is skipped, by name and with what it lacks.
+//   - The history of each round goes through tests/checker, and members must be equal at its end.
+//
+// run.sh starts it; README.md has the table of faults.
+package chaos
+
+import (
+	"fmt"
+	"math/rand"
+	"os"
+	"regexp"
+	"testing"
+	"time"
+
+	"kvorum/interop/harness"
+	"kvorum/interop/rig"
+)
+
+// failuresMax rounds that fail are enough to look at.
+const failuresMax = 3
+
+// Run is rounds, one after the other.
+type Run struct {
+	Seed    int64
+	Length  time.Duration
+	Members int
+	// Kinds are the faults to make.
+	Kinds *regexp.Regexp
+	// Totals is a file that each round adds a line to; empty for none.
+	Totals string
+}
+
+// FromEnvironment is the run that run.sh was asked for.
+func FromEnvironment(t *testing.T) Run {
+	t.Helper()
+	kinds, err := regexp.Compile(os.Getenv("FAULTS"))
+	if err != nil {
+		t.Fatalf("FAULTS: %v", err)
+	}
+	return Run{Seed: harness.Seed(t), Members: harness.Int(t, "MEMBERS", 0), Kinds: kinds,
+		Length: time.Duration(harness.Int(t, "CHAOS_SECONDS", 300)) * time.Second,
+		Totals: os.Getenv("TOTALS")}
+}
+
+// Do makes rounds until it is time, and prints what came of them.
+func (run Run) Do(t *testing.T) {
+	random := rand.New(rand.NewSource(run.Seed))
+	b, skipped := newBag(random, run.Kinds, lacks(t))
+	for kind, why := range skipped {
+		t.Logf("SKIPPED: %s: %s", kind, why)
+	}
+	if len(b.all) == 0 {
+		t.Fatal("there is no fault to make")
+	}
+	var reports []*Report
+	failures := 0
+	until := time.Now().Add(run.Length)
+	for number := 1; number == 1 || time.Now().Before(until); number++ {
+		report := &Report{Seed: run.Seed, Round: number, Began: time.Now().UTC()}
+		reports = append(reports, report)
+		end := time.Now().Add(time.Duration(150+random.Intn(100)) * time.Second)
+		if end.After(until) {
+			end = until
+		}
+		seed := random.Int63()
+		t.Run(fmt.Sprintf("round%d", number), func(t *testing.T) {
+			defer func() { report.Failed = t.Failed() }()
+			r := &round{T: t, random: rand.New(rand.NewSource(seed))}
+			var s rig.Setup
+			s, report.Setup = setup(r.random, run.Members)
+			t.Log(report.Setup)
+			r.cluster = rig.StartWith(t, s)
+			r.run(b, end, report)
+		})
+		if run.Totals != "" {
+			if err := report.Append(run.Totals); err != nil {
+				t.Error(err)
+			}
+		}
+		if report.Failed {
+			if failures++; failures == failuresMax {
+				t.Errorf("%d rounds have failed: that is enough to look at", failures)
+				break
+			}
+		}
+	}
+	sums := Sum(reports)
+	sums.Print(os.Stdout, skipped)
+	fmt.Printf("seed: SEED=%d\n", run.Seed)
+	if len(sums.Faults) == 0 {
+		t.Error("no fault was made")
+	}
+}
+
+// lacks tells what this machine has no means for, and why.
+func lacks(t *testing.T) map[string]string {
+	return map[string]string{}
+}
