@@ -35,6 +35,9 @@ type Run struct {
 	Kinds *regexp.Regexp
 	// Totals is a file that each round adds a line to; empty for none.
 	Totals string
+	// lacks are the means this machine does not have, and why.
+	lacks map[string]string
+	etcd  bool
 }
 
 // FromEnvironment is the run that run.sh was asked for.
@@ -52,7 +55,8 @@ func FromEnvironment(t *testing.T) Run {
 // Do makes rounds until it is time, and prints what came of them.
 func (run Run) Do(t *testing.T) {
 	random := rand.New(rand.NewSource(run.Seed))
-	b, skipped := newBag(random, run.Kinds, lacks(t))
+	run.lacks, run.etcd = lacks(t), harness.UnderTest(t).Etcd
+	b, skipped := newBag(random, run.Kinds, run.lacks)
 	for kind, why := range skipped {
 		t.Logf("SKIPPED: %s: %s", kind, why)
 	}
@@ -74,7 +78,7 @@ func (run Run) Do(t *testing.T) {
 			defer func() { report.Failed = t.Failed() }()
 			r := &round{T: t, random: rand.New(rand.NewSource(seed))}
 			var s rig.Setup
-			s, report.Setup = setup(r.random, run.Members)
+			s, report.Setup = run.setup(r.random)
 			t.Log(report.Setup)
 			r.cluster = rig.StartWith(t, s)
 			r.run(b, end, report)
@@ -97,9 +101,4 @@ func (run Run) Do(t *testing.T) {
 	if len(sums.Faults) == 0 {
 		t.Error("no fault was made")
 	}
-}
-
-// lacks tells what this machine has no means for, and why.
-func lacks(t *testing.T) map[string]string {
-	return map[string]string{}
 }

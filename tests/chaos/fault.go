@@ -19,7 +19,8 @@ type fault struct {
 
 // faults are all kinds.
 func faults() []*fault {
-	return slices.Concat(processFaults, networkFaults)
+	return slices.Concat(processFaults, networkFaults, slownessFaults, diskFaults, damageFaults,
+		clockFaults, certificateFaults, memberFaults)
 }
 
 // bag holds kinds of faults; each is drawn as often as the others.

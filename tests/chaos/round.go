@@ -26,13 +26,15 @@ type round struct {
 	cluster *rig.Cluster
 	load    *rig.Load
 	random  *rand.Rand
+	// tally is that of the fault that is under way.
+	tally *Tally
 	// took is what the fault that is under way has cost so far; negative before it is known.
 	took time.Duration
 }
 
 // plan loads two cores as far as faults can still be told from slowness.
-func plan(members int) rig.Plan {
-	p := rig.Plan{Pinned: 2, Free: 4, Rate: 1200, Probes: 100}
+func plan(members int, seed int64) rig.Plan {
+	p := rig.Plan{Pinned: 2, Free: 4, Rate: 1200, Probes: 100, Seed: seed}
 	if members > 3 {
 		p.Pinned = 1
 	}
@@ -47,9 +49,9 @@ func (r *round) run(b *bag, until time.Time, report *Report) {
 		report.Seconds = time.Since(begin).Seconds()
 		report.Failed = r.Failed()
 	}()
-	r.load = rig.NewLoad(r.T, r.cluster, plan(len(r.cluster.Members)))
+	r.load = rig.NewLoad(r.T, r.cluster, plan(r.cluster.Setup.Members, r.random.Int63()))
 	lost := r.load.KeepLeases(kept, keptTTL)
-	report.Leases.Kept = kept
+	held := holdLeases(r.T, r.load.Client(), r.random.Int63())
 	for first := true; first || time.Now().Before(until); first = false {
 		one := b.draw(func(f *fault) bool { return f.fits == nil || f.fits(r) })
 		if one == nil {
@@ -59,6 +61,8 @@ func (r *round) run(b *bag, until time.Time, report *Report) {
 		r.meet(one, report.tally(one.kind))
 	}
 	r.cluster.Ready()
+	report.Leases = held.finish()
+	report.Leases.Kept = kept
 	if report.Leases.Lost = lost(); report.Leases.Lost > 0 {
 		r.Errorf("%d leases that were kept alive are lost", report.Leases.Lost)
 	}
@@ -72,7 +76,7 @@ func (r *round) run(b *bag, until time.Time, report *Report) {
 func (r *round) meet(one *fault, tally *Tally) {
 	before := r.underLoad()
 	r.load.Steady()
-	r.took = -1
+	r.tally, r.took = tally, -1
 	r.Logf("%s %s", time.Now().UTC().Format(time.TimeOnly), one.kind)
 	one.run(r)
 	r.cluster.Network.Heal()
@@ -116,6 +120,15 @@ func (r *round) during(what func()) {
 	r.took = max(r.took, r.load.Gap(since))
 }
 
+// outcome is told of a fault that may end in several ways.
+func (r *round) outcome(words string) {
+	r.Log("    " + words)
+	if r.tally.Outcomes == nil {
+		r.tally.Outcomes = map[string]int{}
+	}
+	r.tally.Outcomes[words]++
+}
+
 // any is a member by lot.
 func (r *round) any() *rig.Member {
 	return r.cluster.Members[r.random.Intn(len(r.cluster.Members))]
@@ -133,16 +146,33 @@ func (r *round) while(longest time.Duration) {
 }
 
 // setup is a cluster's, by lot.
-func setup(random *rand.Rand, members int) (s rig.Setup, words string) {
-	s.Members = members
+func (run Run) setup(random *rand.Rand) (s rig.Setup, words string) {
+	s.Members = run.Members
 	if s.Members == 0 {
 		s.Members = []int{3, 3, 5}[random.Intn(3)]
 	}
 	said := []string{fmt.Sprintf("%d members", s.Members)}
+	if run.lacks[disks] == "" {
+		s.DiskMB, s.DiskOptions = diskMB, diskOptions
+	}
+	s.Args = []string{"--quota-backend-bytes=8589934592"}
 	if random.Intn(2) == 0 {
 		// Whoever is away for a second or two comes back by a snapshot.
 		s.Args = append(s.Args, "--snapshot-count=1000", "--snapshot-catchup-entries=500")
 		said = append(said, "short logs")
+	}
+	if random.Intn(2) == 0 && !run.etcd {
+		s.Args = append(s.Args, "--auto-replace")
+		said = append(said, "auto-replace")
+	}
+	// Certificates are not good before they were made, whatever a clock says.
+	switch coin := random.Intn(2); {
+	case coin == 0 && run.lacks[certificates] == "":
+		s.TLS = true
+		said = append(said, "TLS")
+	case run.lacks[clocks] == "":
+		s.Through = fakeClock(libfaketime())
+		said = append(said, "clocks of their own")
 	}
 	return s, strings.Join(said, ", ")
 }

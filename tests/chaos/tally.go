@@ -23,6 +23,8 @@ type Tally struct {
 	Before []int
 	// Idle faults met too little load, and Unsteady ones a machine that stood still.
 	Idle, Unsteady int
+	// Outcomes are how often it ended in which way, where there are several.
+	Outcomes map[string]int `json:",omitempty"`
 }
 
 // Leases are what became of those that clients held.
@@ -108,22 +110,9 @@ func Sum(reports []*Report) (s Sums) {
 			s.FailedRounds++
 		}
 		for kind, one := range r.Faults {
-			all := s.tally(kind)
-			all.Took = append(all.Took, one.Took...)
-			all.Before = append(all.Before, one.Before...)
-			all.Idle += one.Idle
-			all.Unsteady += one.Unsteady
+			s.tally(kind).add(one)
 		}
-		v := &s.Verdict
-		v.Operations += r.Verdict.Operations
-		v.Writes += r.Verdict.Writes
-		v.Reads += r.Verdict.Reads
-		v.Unknown += r.Verdict.Unknown
-		v.Happened += r.Verdict.Happened
-		v.Revisions += r.Verdict.Revisions
-		v.Events += r.Verdict.Events
-		v.Watches += r.Verdict.Watches
-		v.Violations = append(v.Violations, r.Verdict.Violations...)
+		s.Verdict.Add(r.Verdict)
 		s.Leases.Kept += r.Leases.Kept
 		s.Leases.Lost += r.Leases.Lost
 		s.Leases.Dropped += r.Leases.Dropped
@@ -133,13 +122,26 @@ func Sum(reports []*Report) (s Sums) {
 	return s
 }
 
+func (all *Tally) add(one *Tally) {
+	all.Took = append(all.Took, one.Took...)
+	all.Before = append(all.Before, one.Before...)
+	all.Idle += one.Idle
+	all.Unsteady += one.Unsteady
+	for words, count := range one.Outcomes {
+		if all.Outcomes == nil {
+			all.Outcomes = map[string]int{}
+		}
+		all.Outcomes[words] += count
+	}
+}
+
 // Print writes the table; skipped kinds are told with what they lack.
 func (s *Sums) Print(out io.Writer, skipped map[string]string) {
 	fmt.Fprintf(out, "\n| fault | times | to the next write: p50 | longest | writes/s before: p50 | "+
-		"least | not counted: too little load | the machine stood still |\n"+
-		"|---|---|---|---|---|---|---|---|\n")
+		"least | too little load | the machine stood still |\n|---|---|---|---|---|---|---|---|\n")
 	times, uncounted := 0, 0
-	for _, kind := range slices.Sorted(maps.Keys(s.Faults)) {
+	kinds := slices.Sorted(maps.Keys(s.Faults))
+	for _, kind := range kinds {
 		one := s.Faults[kind]
 		slices.Sort(one.Took)
 		slices.Sort(one.Before)
@@ -152,10 +154,21 @@ func (s *Sums) Print(out io.Writer, skipped map[string]string) {
 	for _, kind := range slices.Sorted(maps.Keys(skipped)) {
 		fmt.Fprintf(out, "| %s | SKIPPED: %s |\n", kind, skipped[kind])
 	}
-	v := s.Verdict
-	fmt.Fprintf(out, "\n%d faults of %d kinds counted, %d not; %d kinds skipped; %d rounds in %v\n",
+	fmt.Fprintln(out)
+	for _, kind := range kinds {
+		for _, words := range slices.Sorted(maps.Keys(s.Faults[kind].Outcomes)) {
+			fmt.Fprintf(out, "%s: %s, %d times\n", kind, words, s.Faults[kind].Outcomes[words])
+		}
+	}
+	fmt.Fprintf(out, "%d faults of %d kinds counted, %d not; %d kinds skipped; %d rounds in %v\n",
 		times, len(s.Faults), uncounted, len(skipped), s.Rounds,
 		(time.Duration(s.Seconds) * time.Second).String())
+	s.printCounts(out)
+}
+
+// printCounts writes what was judged, and what was wrong.
+func (s *Sums) printCounts(out io.Writer) {
+	v := s.Verdict
 	fmt.Fprintf(out, "%d operations judged: %d writes and %d reads answered, %d writes without an "+
 		"answer of which %d happened; %d revisions; %d events heard by %d watches\n", v.Operations,
 		v.Writes, v.Reads, v.Unknown, v.Happened, v.Revisions, v.Events, v.Watches)

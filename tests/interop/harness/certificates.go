@@ -17,11 +17,27 @@ const Years = 1825
 // authority of a folder or a new one.
 func Certify(t testing.TB, folder string, days int, members ...string) {
 	t.Helper()
-	script := filepath.Join(Repository(t), "deploy", "certs.sh")
-	command := exec.Command(script, append([]string{folder}, members...)...)
+	certify(t, days, append([]string{certsScript(t), folder}, members...))
+}
+
+// CertifyExpired does so ten days ago, for one day. That needs faketime.
+func CertifyExpired(t testing.TB, folder string, members ...string) {
+	t.Helper()
+	command := []string{"faketime", "-f", "-10d", certsScript(t), folder}
+	certify(t, 1, append(command, members...))
+}
+
+func certsScript(t testing.TB) string {
+	t.Helper()
+	return filepath.Join(Repository(t), "deploy", "certs.sh")
+}
+
+func certify(t testing.TB, days int, args []string) {
+	t.Helper()
+	command := exec.Command(args[0], args[1:]...)
 	command.Env = append(os.Environ(), fmt.Sprintf("DAYS=%d", days))
 	if text, err := command.CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v: %s", script, err, text)
+		t.Fatalf("%q: %v: %s", args, err, text)
 	}
 }
 
@@ -59,6 +75,20 @@ func Exchange(t testing.TB, folder, from string) {
 			t.Fatal(err)
 		}
 		if err := os.Rename(path+".new", path); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// CopyAuthority gives another folder the authority of one.
+func CopyAuthority(t testing.TB, from, to string) {
+	t.Helper()
+	for _, name := range []string{"ca.pem", "ca-key.pem"} {
+		text, err := os.ReadFile(filepath.Join(from, name))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(to, name), text, 0o600)
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -3,6 +3,7 @@ package rig
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -26,14 +27,14 @@ func (l *Load) Ask(what string, change func(ctx context.Context) error) {
 	})
 }
 
-// find looks a member up by its name; nil if there is none.
-func find(ctx context.Context, client *clientv3.Client, name string) (*pb.Member, error) {
+// find looks a member up, by its address: its name it tells later. Nil if there is none.
+func find(ctx context.Context, client *clientv3.Client, member *Member) (*pb.Member, error) {
 	list, err := client.MemberList(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for _, one := range list.Members {
-		if one.Name == name {
+		if slices.Contains(one.PeerURLs, member.Options.PeerURL) {
 			return one, nil
 		}
 	}
@@ -48,7 +49,7 @@ func (l *Load) Remove(member *Member) {
 	l.Follow()
 	client := c.Client(c.Endpoints()...)
 	l.Ask("remove", func(ctx context.Context) error {
-		one, err := find(ctx, client, member.Options.Name)
+		one, err := find(ctx, client, member)
 		if err != nil || one == nil {
 			return err
 		}
@@ -98,7 +99,7 @@ func (l *Load) Add(learner bool) *Member {
 	}
 	if learner {
 		l.Ask("promote", func(ctx context.Context) error {
-			one, err := find(ctx, client, member.Options.Name)
+			one, err := find(ctx, client, member)
 			if err != nil || one != nil && !one.IsLearner {
 				return err
 			}

@@ -18,6 +18,19 @@ type Verdict struct {
 	Violations []string `json:",omitempty"`
 }
 
+// Add adds another verdict's counts and violations.
+func (v *Verdict) Add(other Verdict) {
+	v.Operations += other.Operations
+	v.Writes += other.Writes
+	v.Reads += other.Reads
+	v.Unknown += other.Unknown
+	v.Happened += other.Happened
+	v.Revisions += other.Revisions
+	v.Events += other.Events
+	v.Watches += other.Watches
+	v.Violations = append(v.Violations, other.Violations...)
+}
+
 // counted is how the checker tells its counts.
 const counted = "%d operations: %d writes and %d reads answered, %d writes without an answer of " +
 	"which %d happened; %d revisions, %d events heard, %d watches;"

@@ -38,6 +38,8 @@ type Plan struct {
 	Probes int
 	// Patient clients wait for an answer as long as it takes.
 	Patient bool
+	// Seed of what they ask; 0 is the test's.
+	Seed int64
 }
 
 // UsualPlan loads two cores without filling them.
@@ -49,7 +51,6 @@ type Load struct {
 	t        testing.TB
 	cluster  *Cluster
 	plan     Plan
-	seed     int64
 	stop     context.CancelFunc
 	group    sync.WaitGroup
 	canary   *canary
@@ -85,7 +86,10 @@ type ack struct {
 func NewLoad(t testing.TB, c *Cluster, plan Plan) *Load {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
-	l := &Load{Recorder: NewRecorder(t), t: t, cluster: c, plan: plan, seed: harness.Seed(t),
+	if plan.Seed == 0 {
+		plan.Seed = harness.Seed(t)
+	}
+	l := &Load{Recorder: NewRecorder(t), t: t, cluster: c, plan: plan,
 		stop: stop, canary: newCanary(ctx), failures: map[string]int{}}
 	l.free = c.Client(c.Endpoints()...)
 	l.ProbeThrough(l.free)
@@ -132,6 +136,9 @@ func (l *Load) Follow() {
 	}
 }
 
+// Client goes to any member, wherever members are.
+func (l *Load) Client() *clientv3.Client { return l.free }
+
 // Answers is how many requests were answered.
 func (l *Load) Answers() int64 { return l.answers.Load() }
 
@@ -164,7 +171,7 @@ func (l *Load) Worker(number int, client *clientv3.Client) *Worker {
 func (l *Load) work(ctx context.Context, client *clientv3.Client, free bool, workers int) {
 	l.clients++
 	w := &Worker{load: l, id: l.clients, client: client, known: map[string]int64{},
-		random: rand.New(rand.NewSource(l.seed + int64(l.clients)))}
+		random: rand.New(rand.NewSource(l.plan.Seed + int64(l.clients)))}
 	pace := time.Second * time.Duration(workers) / time.Duration(l.plan.Rate)
 	l.group.Go(func() {
 		due := time.Now().Add(time.Duration(w.random.Int63n(int64(pace))))

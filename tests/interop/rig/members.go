@@ -95,7 +95,8 @@ func (c *Cluster) prepare() *Member {
 		Name: fmt.Sprintf("m%d", c.made), Args: slices.Clone(c.Setup.Args),
 		Dir: harness.TempDir(c.t), StartTimeout: memberStart,
 		PeerURL: c.url(host, 2380), ClientURL: c.url(host, 2379),
-		Through: []string{"ip", "netns", "exec", host.Namespace},
+		// Not by ip netns exec: that gives it mounts of its own, and disks could not be taken off.
+		Through: []string{"nsenter", "--net=" + netns + host.Namespace},
 		// Names are known once all are prepared.
 		InitialCluster: "later",
 	}

@@ -31,6 +31,10 @@ type Network struct {
 	bridge string
 	subnet string
 	hosts  []*Host
+	// slow is what carries packets late; nil when none are late.
+	slow *slow
+	// narrow: some host's wire is.
+	narrow bool
 }
 
 // Host is where one member lives.
@@ -43,12 +47,17 @@ type Host struct {
 // Namespaces begin with this and the process that made them; what is made is never made again.
 const prefix = "kvorum"
 
+// netns is where namespaces have their names.
+const netns = "/var/run/netns/"
+
 var made atomic.Int64
 
-// rules are what a host's packets go through: whom it does not hear is in the set.
+// rules are what a host's packets go through: whom it does not hear is in the set, and what is lost
+// by chance is in the second chain.
 const rules = `table ip kvorum {
 	set deaf { type ipv4_addr; }
 	chain in { type filter hook input priority 0; ip saddr @deaf drop; }
+	chain loss { type filter hook input priority 1; }
 }`
 
 // NewNetwork makes a network without hosts; it ends with the test.
@@ -90,7 +99,7 @@ func freeSubnet(t testing.TB) string {
 
 // sweep removes what killed test runs have left.
 func sweep() {
-	names, _ := filepath.Glob("/var/run/netns/" + prefix + "-*")
+	names, _ := filepath.Glob(netns + prefix + "-*")
 	for _, name := range names {
 		var pid, number int
 		base := filepath.Base(name)
@@ -105,6 +114,9 @@ func sweep() {
 }
 
 func (n *Network) remove() {
+	if n.slow != nil {
+		n.slow.end()
+	}
 	for _, host := range n.hosts {
 		// The kernel ends a namespace in its own time, but a wire at once.
 		_ = exec.Command("ip", "link", "del", host.outside).Run()
@@ -149,8 +161,7 @@ func (n *Network) Deafen(deaf *Host, to ...*Host) {
 	for _, host := range to {
 		addresses = append(addresses, host.Address)
 	}
-	n.must("ip", "netns", "exec", deaf.Namespace, "nft", "add", "element", "ip", "kvorum", "deaf",
-		"{ "+strings.Join(addresses, ", ")+" }")
+	n.nft(deaf, "add", "element", "ip", "kvorum", "deaf", "{ "+strings.Join(addresses, ", ")+" }")
 }
 
 // Cut makes two hosts lose what they send each other.
@@ -173,10 +184,51 @@ func (n *Network) Isolate(host *Host) {
 	n.Deafen(host, others...)
 }
 
-// Heal ends all cuts.
+// Lose makes all hosts lose so many of a hundred packets that others send them.
+func (n *Network) Lose(percent int) {
+	n.t.Helper()
+	for _, host := range n.hosts {
+		n.nft(host, "add", "rule", "ip", "kvorum", "loss", "iifname", "!=", "lo", "ip", "saddr",
+			"!=", n.subnet+".254", "numgen", "random", "mod", "100", "<", fmt.Sprint(percent),
+			"drop")
+	}
+}
+
+// Narrow lets a host send others so many kilobits per second; clients have the wire they had.
+func (n *Network) Narrow(host *Host, kilobits int) {
+	n.t.Helper()
+	n.narrow = true
+	tc := func(args ...string) {
+		n.must(append([]string{"tc", "-n", host.Namespace}, args...)...)
+	}
+	tc("qdisc", "add", "dev", "eth0", "root", "handle", "1:", "htb", "default", "20")
+	tc("class", "add", "dev", "eth0", "parent", "1:", "classid", "1:10", "htb", "rate", "1gbit",
+		"quantum", "60000")
+	tc("class", "add", "dev", "eth0", "parent", "1:", "classid", "1:20", "htb", "rate",
+		fmt.Sprintf("%dkbit", kilobits))
+	tc("filter", "add", "dev", "eth0", "parent", "1:", "protocol", "ip", "u32", "match", "ip",
+		"dst", n.subnet+".254/32", "flowid", "1:10")
+}
+
+func (n *Network) nft(host *Host, args ...string) {
+	n.t.Helper()
+	n.must(append([]string{"ip", "netns", "exec", host.Namespace, "nft"}, args...)...)
+}
+
+// Heal ends all cuts, losses and delays.
 func (n *Network) Heal() {
 	n.t.Helper()
 	for _, host := range n.hosts {
-		n.must("ip", "netns", "exec", host.Namespace, "nft", "flush", "set", "ip", "kvorum", "deaf")
+		n.nft(host, "flush", "set", "ip", "kvorum", "deaf", ";", "flush", "chain", "ip", "kvorum",
+			"loss")
+		if n.narrow {
+			_ = exec.Command("tc", "-n", host.Namespace, "qdisc", "del", "dev", "eth0",
+				"root").Run()
+		}
+	}
+	n.narrow = false
+	if n.slow != nil {
+		n.slow.end()
+		n.slow = nil
 	}
 }

@@ -2,11 +2,13 @@ package rig
 
 import (
 	"context"
+	"errors"
 	"math"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"kvorum/interop/harness"
@@ -25,19 +27,37 @@ type watcher struct {
 func (l *Load) watch(ctx context.Context, client *clientv3.Client) {
 	w := &watcher{id: l.Recorder.watch(watched, watchedEnd, 1)}
 	l.watchers = append(l.watchers, w)
-	responses := client.Watch(ctx, watched, clientv3.WithRange(watchedEnd), clientv3.WithRev(1))
 	l.group.Go(func() {
-		for response := range responses {
-			if err := response.Err(); err != nil {
-				if ctx.Err() == nil {
-					l.t.Errorf("a watch ended: %v", err)
-				}
+		for ctx.Err() == nil {
+			// What a response has is all of its revision.
+			responses := client.Watch(ctx, watched, clientv3.WithRange(watchedEnd),
+				clientv3.WithRev(w.newest.Load()+1))
+			if err := l.hear(w, responses); err != nil && ctx.Err() == nil {
+				l.t.Errorf("a watch ended: %v", err)
 				return
 			}
-			l.Recorder.heard(w.id, response)
-			w.newest.Store(response.Header.Revision)
 		}
 	})
+}
+
+// hear enters what a watch hears until it ends. A member that was replaced by itself is a learner
+// for a moment, and watches must go elsewhere or come again.
+func (l *Load) hear(w *watcher, responses clientv3.WatchChan) error {
+	for response := range responses {
+		if err := response.Err(); err != nil {
+			if errors.Is(err, rpctypes.Error(rpctypes.ErrGRPCNotSupportedForLearner)) {
+				time.Sleep(100 * time.Millisecond)
+				return nil
+			}
+			return err
+		}
+		l.Recorder.heard(w.id, response)
+		// While it catches up, the header is of a later revision.
+		if count := len(response.Events); count > 0 {
+			w.newest.Store(response.Events[count-1].Kv.ModRevision)
+		}
+	}
+	return nil
 }
 
 // Finish ends the load and all faults and judges everything that happened.
