@@ -11,12 +11,12 @@
 //!   nobody anything, and an operator must add it.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
-use super::Handle;
+use super::{Handle, clock};
 use crate::error::Error;
 use crate::members::{self, Change, Member, Members};
 
@@ -88,7 +88,7 @@ impl Handle {
             return Ok(Replaced { id: old.id, members: members.iter().cloned().collect() });
         }
         self.check_replacement(&members, &old).await?;
-        if replacements.get(&peer_urls).is_some_and(|at| at.elapsed() < INTERVAL) {
+        if replacements.get(&peer_urls).is_some_and(|at| clock::since(*at) < INTERVAL) {
             return Err(Unreplaced::TooSoon);
         }
         tracing::warn!(
@@ -97,12 +97,11 @@ impl Handle {
             "replacing a member that lost its log or its vote"
         );
         self.change_members(Change::Remove(old.id)).await?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let id = members::member_id(&peer_urls, &now.as_secs().to_string());
+        let id = members::member_id(&peer_urls, &self.shared.ids.request().to_string());
         let learner =
             Member { id, peer_urls: peer_urls.clone(), is_learner: true, ..Member::default() };
         let members = self.change_members(Change::Add(learner)).await?;
-        replacements.insert(peer_urls, Instant::now());
+        replacements.insert(peer_urls, clock::now());
         tracing::warn!(new = format!("{id:x}"), "the member was added again, as a learner");
         Ok(Replaced { id, members })
     }
