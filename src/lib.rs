@@ -101,6 +101,8 @@
 
 pub mod error;
 pub mod limits;
+#[doc(hidden)]
+pub mod marks;
 pub mod pb;
 #[doc(hidden)]
 pub mod planted;
@@ -138,6 +140,7 @@ pub mod tls;
 #[doc(hidden)]
 pub mod sim {
     pub use crate::api::sim::{Kv, Lease, kv, lease};
+    pub use crate::marks::{Mark, mark, take as take_marks, unmarked};
     pub use crate::node::sim::*;
     pub use crate::planted::{Mistake, plant};
 }

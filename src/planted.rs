@@ -51,10 +51,16 @@ pub enum Mistake {
     SnapshotNeverAgain,
     /// Members fall apart over a row that only one of them has.
     ApplyByMember,
+    /// A leader renews leases without asking whether it still leads.
+    RenewUnasked,
+    /// What only a leader may propose is taken from one that was deposed.
+    PastReignTaken,
+    /// A checkpoint is made behind one that was given up.
+    CommitBehindGivenUp,
 }
 
 impl Mistake {
-    pub const ALL: [Mistake; 22] = [
+    pub const ALL: [Mistake; 25] = [
         Mistake::AckBeforeSync,
         Mistake::SyncErrorIgnored,
         Mistake::VoteForgotten,
@@ -77,6 +83,9 @@ impl Mistake {
         Mistake::ConfStateForgotten,
         Mistake::SnapshotNeverAgain,
         Mistake::ApplyByMember,
+        Mistake::RenewUnasked,
+        Mistake::PastReignTaken,
+        Mistake::CommitBehindGivenUp,
     ];
 }
 

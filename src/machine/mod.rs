@@ -31,6 +31,7 @@ use std::sync::Arc;
 use crate::alarm::Alarms;
 use crate::error::{Error, Failure, Fault};
 use crate::lease::Book;
+use crate::marks::{Mark, mark};
 use crate::members::{Member, Members};
 use crate::mvcc::{Batch, Changes, Image, Reader, Revision, Store};
 use crate::pb::internal_raft_request::Command;
@@ -232,6 +233,7 @@ impl Machine {
         }
         let mut outcome = self.dispatch(command)?;
         if over_quota && outcome.reply.is_ok() {
+            mark(Mark::QuotaExceeded);
             // The command was agreed and is applied; only its sender learns that space ran out.
             outcome.reply = Err(Error::NoSpace);
         }

@@ -29,6 +29,7 @@ use super::index::{Index, Sequence};
 use super::revision::Revision;
 use super::store::Store;
 use crate::error::Error;
+use crate::marks::{Mark, mark};
 use crate::planted::{Mistake, planted};
 use crate::storage::keys;
 
@@ -90,8 +91,7 @@ impl Compactor {
             self.cursor = next;
         }
         while let Some((revision, key)) = self.tombstones.front() {
-            let early = i64::from(planted(Mistake::TombstoneDropped));
-            if revision.main >= at + early {
+            if revision.main >= at {
                 break;
             }
             index.forget(key, *revision);
@@ -102,6 +102,7 @@ impl Compactor {
 
     /// Takes up a compaction that a restart interrupted.
     pub fn resume(&mut self, at: i64) {
+        mark(Mark::CompactionResumed);
         // Some of its rows are gone, so its hash cannot be told any more.
         self.queue.push_back(Compaction { at, job: None, gate: Gate::open() });
     }
@@ -120,6 +121,12 @@ impl Store {
         }
         if revision > self.revision {
             return Err(Error::FutureRev);
+        }
+        if !self.compactor.queue.is_empty() {
+            mark(Mark::CompactionsQueued);
+        }
+        if self.compactor.has_tombstone_at(revision) {
+            mark(Mark::CompactedAtTombstone);
         }
         let gate = Gate::closed();
         let job = HashJob {
@@ -190,7 +197,8 @@ impl Store {
     /// Removes tombstones below `at`; says whether that is all of them.
     fn remove_tombstones(&mut self, at: i64, budget: &mut usize) -> bool {
         while let Some((revision, key)) = self.compactor.tombstones.front() {
-            if revision.main >= at {
+            let early = i64::from(planted(Mistake::TombstoneDropped));
+            if revision.main >= at + early {
                 break;
             }
             if *budget == 0 {

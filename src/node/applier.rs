@@ -164,6 +164,12 @@ impl Applier {
         }
     }
 
+    /// How many clients wait for what went to the leader, and how many jobs are put off.
+    #[cfg(debug_assertions)]
+    pub fn load(&self) -> (usize, usize) {
+        (self.expected.len(), self.postponed.len())
+    }
+
     /// Takes a job, if there is one, and does the housekeeping that is due.
     pub fn turn(&mut self, job: Option<Job>, now: Instant) -> Result<Next, Fault> {
         self.now = now;

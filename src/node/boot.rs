@@ -25,6 +25,7 @@ use crate::config::{Config, FoundingError};
 use crate::error::Fault;
 use crate::limits;
 use crate::machine::{Applied, Machine};
+use crate::marks::{Mark, mark};
 use crate::members::{Member, Members};
 use crate::raft::{self, Boot, Boundary, Core, conf};
 use crate::storage::disk::{Disk, RealDisk};
@@ -147,7 +148,7 @@ pub(super) fn start(config: Config, told: Told, connect: Connect) -> Result<Node
 
 /// What a fault at the start of a member comes to: it forgot, it needs another one's state, or it
 /// needs an operator.
-fn judge(layout: &Layout, disk: &Arc<dyn Disk>, fault: Fault) -> BootError {
+pub(super) fn judge(layout: &Layout, disk: &Arc<dyn Disk>, fault: Fault) -> BootError {
     if let Some(why) = forgotten::reason(&fault, &layout.wal) {
         return BootError::Forgotten(why);
     }
@@ -221,6 +222,7 @@ pub(super) fn take_up(
         tracing::warn!("the state may be damaged: reading all of it");
         storage::state::read_all(&*recovered.engine)?;
         place.clear()?;
+        mark(Mark::SuspicionCleared);
     }
     let assembly =
         launch::assemble(config, layout, means, place, recovered, (told.joined, connect))?;
@@ -402,6 +404,7 @@ fn check_promises(recovered: &Recovered, layout: &Layout, heard: &Heard) -> Resu
     match forgotten::contradiction(*promise, recovered.hard_state.term, last) {
         None => Ok(()),
         Some(why) => {
+            mark(Mark::PromiseContradicted);
             forgotten::note(&layout.member, &why);
             Err(BootError::Forgotten(why))
         }

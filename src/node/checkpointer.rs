@@ -20,8 +20,10 @@ use super::{applier, images, start_thread};
 use crate::error::Fault;
 use crate::limits;
 use crate::machine::Checkpoint;
+use crate::marks::{Mark, mark};
 use crate::metrics::Metrics;
 use crate::mvcc::Reader;
+use crate::planted::{Mistake, planted};
 use crate::storage::defrag::{self, Defrag};
 use crate::storage::engine::{Engine, Write};
 use crate::storage::state::Place;
@@ -159,7 +161,7 @@ impl Checkpointer {
     }
 
     fn commit(&mut self, mut checkpoint: Checkpoint) -> Result<(), Fault> {
-        if self.has_given_up {
+        if self.has_given_up && !planted(Mistake::CommitBehindGivenUp) {
             let _ = self.parts.applier.send(applier::Job::Checkpointed);
             return Ok(());
         }
@@ -167,6 +169,7 @@ impl Checkpointer {
         if self.has_space(&writes)? {
             return self.write(checkpoint, &writes);
         }
+        mark(Mark::CheckpointWaited);
         tracing::warn!("no space for the state: waiting until there is some");
         self.waiting = Some(Waiting { checkpoint, writes });
         Ok(())
@@ -178,10 +181,12 @@ impl Checkpointer {
     fn commit_waiting(&mut self) -> Result<(), Fault> {
         let Some(Waiting { checkpoint, writes }) = self.waiting.take() else { return Ok(()) };
         if self.has_space(&writes)? {
+            mark(Mark::CheckpointMadeLater);
             return self.write(checkpoint, &writes);
         }
         if self.parts.progress.stopping.load(Ordering::Acquire) {
             // The node stops; the log has what the engine lacks.
+            mark(Mark::CheckpointGivenUp);
             self.has_given_up = true;
             let _ = self.parts.applier.send(applier::Job::Checkpointed);
         } else {
@@ -194,6 +199,7 @@ impl Checkpointer {
         let started = Instant::now();
         self.parts.engine.commit(writes)?;
         if let Some(copying) = &self.copying {
+            mark(Mark::DefragmentedUnderWrites);
             let mirrored = copying.defrag.mirror(writes);
             copying.copy.commit(&mirrored)?;
         }
@@ -241,6 +247,7 @@ impl Checkpointer {
     /// Takes the whole copy in the engine's place.
     fn swap(&mut self) -> Result<(), Fault> {
         let Some(copying) = self.copying.take() else { return Ok(()) };
+        mark(Mark::Defragmented);
         self.parts.reader.replace_engine(copying.copy.clone());
         self.replace(copying.generation, copying.copy)?;
         let took = copying.started.elapsed();
@@ -257,6 +264,7 @@ impl Checkpointer {
     fn install(&mut self, staged: Staged) -> Result<(), Fault> {
         let waiting = self.copying.take().map(|copying| {
             // A copy of what is replaced is of no use; the new one has no holes yet.
+            mark(Mark::DefragmentationOvertaken);
             self.parts.metrics.defrag_inflight.set(0);
             (copying.generation, copying.waiting)
         });

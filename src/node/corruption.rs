@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use super::{Handle, clock};
 use crate::error::Error;
+use crate::marks::{Mark, mark};
 use crate::mvcc::HashKv;
 use crate::pb::internal_raft_request::Command;
 use crate::pb::{AlarmRequest, AlarmType, alarm_request::AlarmAction};
@@ -107,6 +108,7 @@ impl Watch {
                 return;
             }
             if let Verdict::Agreed = self.compare(own).await {
+                mark(Mark::CompactionsCompared);
                 self.agreed = own.hash_revision;
                 return;
             }

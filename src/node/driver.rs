@@ -46,6 +46,7 @@ use crate::error::{Error, Fault};
 use crate::lease::Deadlines;
 use crate::limits;
 use crate::machine::Applied;
+use crate::marks::{Mark, mark};
 use crate::metrics::Metrics;
 use crate::planted::{Mistake, planted};
 use crate::raft::conf::Change;
@@ -217,6 +218,26 @@ impl Driver {
         self.installing.is_some()
     }
 
+    #[cfg(debug_assertions)]
+    pub fn followers(&self) -> Vec<crate::raft::Progress> {
+        self.parts.core.progress()
+    }
+
+    #[cfg(debug_assertions)]
+    pub fn load(&self) -> super::sim::Load {
+        let status = self.parts.core.status();
+        super::sim::Load {
+            inbox: self.parts.queues.counts(),
+            held: self.proposals.held(),
+            waiting: self.proposals.pending() as usize,
+            messages_held: self.held_messages.len(),
+            questions_held: self.held_questions.len(),
+            readers: self.reads.waiting(),
+            entries: (status.last_index + 1).saturating_sub(status.first_index),
+            ..super::sim::Load::default()
+        }
+    }
+
     /// When the next turn is due, whether or not there is an input.
     pub fn due(&self) -> Instant {
         let dues = [self.haste.due(), self.reads.due()];
@@ -235,6 +256,7 @@ impl Driver {
             self.tick();
         }
         if self.haste.is_due(now) {
+            mark(Mark::StoodInHaste);
             // Refused if this member cannot win; then somebody else's haste or time decides.
             let _ = self.parts.core.campaign();
         }
@@ -279,6 +301,7 @@ impl Driver {
         }
         if let Some(staged) = self.staged.take() {
             // raft did not want it: it has what the state would bring.
+            mark(Mark::SnapshotUnwanted);
             staged.discard()?;
         }
         let (slow, failed) = self.reads.take_counts();
@@ -385,13 +408,17 @@ impl Driver {
         let (from, kind) = (message.from, message.msg_type());
         let Err(refusal) = self.parts.core.step(message) else { return Ok(()) };
         match (&refusal, kept) {
-            (Refusal::LogLost { .. }, _) => return Err(Fault::Forgotten(refusal.to_string())),
+            (Refusal::LogLost { .. }, _) => {
+                mark(Mark::LogLossHeard);
+                return Err(Fault::Forgotten(refusal.to_string()));
+            }
             (_, Some(message)) if proposal && self.may_hold(&message, &refusal) => {
                 self.hold(message);
                 self.hand_on();
             }
             // A reader's question, which can be put as soon as this leader has committed.
             (Refusal::TermUncommitted, Some(message)) => {
+                mark(Mark::ReadHeldForLeader);
                 self.held_questions.push(message);
                 self.held_questions.truncate(limits::PROPOSALS_HELD_MAX);
             }

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::{Answer, Handle, clock};
 use crate::config::AutoCompaction;
 use crate::error::Error;
+use crate::marks::{Mark, mark};
 use crate::pb::internal_raft_request::Command;
 use crate::pb::{
     CompactionRequest, LeaseCheckpoint, LeaseCheckpointRequest, LeaseRevokeRequest, membershippb,
@@ -146,6 +147,9 @@ impl Duties {
             let mut deadlines = promoting.deadlines().lock();
             // Whoever takes leadership away notes that first, and demotes under this lock.
             if promoting.progress().term == term && promoting.leads() {
+                if machine.leases().leases().next().is_some() {
+                    mark(Mark::LeasesTakenOver);
+                }
                 deadlines.promote(now, extension_ms, machine.leases().leases());
             }
             machine.cluster_version().is_some()

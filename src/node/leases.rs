@@ -14,7 +14,9 @@ use bytes::Bytes;
 use super::{Handle, clock};
 use crate::error::Error;
 use crate::lease::Renewal;
+use crate::marks::{Mark, mark};
 use crate::pb::LeaseTimeToLiveResponse;
+use crate::planted::{Mistake, planted};
 
 /// How often a renewal of an expired lease looks whether its revocation was applied, and whether
 /// there is a leader.
@@ -33,7 +35,9 @@ impl Handle {
     /// Renews a lease whose deadline is kept here.
     pub async fn renew_here(&self, id: i64) -> Result<i64, Error> {
         let give_up = clock::now() + self.limits().request_timeout;
-        self.read_barrier().await?;
+        if !planted(Mistake::RenewUnasked) {
+            self.read_barrier().await?;
+        }
         while clock::now() < give_up {
             let now = self.clock().now_ms();
             let renewal = self.deadlines().lock().renewed(id, now);
@@ -49,7 +53,10 @@ impl Handle {
                     self.propose(super::duties::forget_remaining(id)).await?;
                 }
                 // It ran out; the answer is not found, but not before that is so everywhere.
-                Renewal::Expiring => tokio::time::sleep(PAUSE).await,
+                Renewal::Expiring => {
+                    mark(Mark::LeaseRenewedTooLate);
+                    tokio::time::sleep(PAUSE).await;
+                }
             }
         }
         Err(Error::Timeout)

@@ -21,6 +21,7 @@ use super::errands::Errands;
 use super::progress::Progress;
 use crate::error::Fault;
 use crate::machine::Applied;
+use crate::marks::{Mark, mark};
 use crate::metrics::Metrics;
 use crate::planted::{Mistake, planted};
 use crate::raft::Persist;
@@ -129,6 +130,7 @@ impl LogWriter {
                 self.progress.disk_full.store(false, Ordering::Release);
             }
             Err(fault) if wal::is_full(&fault) => {
+                mark(Mark::LogWithoutSpare);
                 tracing::warn!(error = %fault, "no space to reserve for the log");
                 self.progress.disk_full.store(true, Ordering::Release);
             }

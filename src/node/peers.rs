@@ -18,6 +18,7 @@ use super::driver::Input;
 use super::forgotten::Promise;
 use super::transport::{Outgoing, Overrun, Transport};
 use crate::error::Error;
+use crate::marks::{Mark, mark};
 use crate::raft::{Flow, Message, Progress};
 
 /// How long a stop waits for another member to take over leadership.
@@ -152,6 +153,7 @@ impl Handle {
         let moved = tokio::time::timeout(HAND_OVER_PATIENCE, moving).await;
         match moved.unwrap_or(Err(Error::LeaderTransferTimeout)) {
             Ok(()) => {
+                mark(Mark::LeadershipHandedOver);
                 tracing::info!(to = format!("{heir:x}"), "leadership handed over");
                 // The others may hear of it a little later, and send their proposals here until
                 // then; they are handed on.

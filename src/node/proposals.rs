@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use crate::error::Error;
 use crate::limits;
 use crate::machine::Reply;
+use crate::marks::{Mark, mark};
 use crate::pb::InternalRaftRequest;
 
 pub(super) type Answer = oneshot::Sender<Result<Reply, Error>>;
@@ -122,8 +123,15 @@ impl Proposals {
 
     fn lose_first(&mut self) {
         if let Some(waiting) = self.waiting.pop_front() {
+            mark(Mark::ProposalLost);
             let _ = waiting.reply.send(Err(Error::TimeoutDueToLeaderFail));
         }
+    }
+
+    /// How many are held, and their bytes.
+    #[cfg(debug_assertions)]
+    pub fn held(&self) -> (usize, usize) {
+        (self.held.len(), self.held_bytes)
     }
 
     pub fn pending(&self) -> u64 {

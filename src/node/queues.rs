@@ -53,6 +53,12 @@ impl Queues {
         }
     }
 
+    /// Inputs of clients and of peers that wait.
+    #[cfg(debug_assertions)]
+    pub fn counts(&self) -> (usize, usize) {
+        (self.clients.load(Ordering::Relaxed), self.peers.load(Ordering::Relaxed))
+    }
+
     fn bound(&self, input: &Input) -> Option<(&AtomicUsize, usize)> {
         match input {
             Input::Propose(_) | Input::ProposeChange { .. } | Input::Ask(_) => {

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use super::arrivals::{Arrivals, Reader};
 use super::clock;
+use crate::marks::{Mark, mark};
 use crate::raft::ReadId;
 
 /// When a question without an answer is put again.
@@ -75,6 +76,7 @@ impl Reads {
     pub fn wants_to_ask(&mut self, now: Instant) -> bool {
         let is_late = |asked: &Asked| now.saturating_duration_since(asked.since) >= RETRY;
         if self.asked.as_ref().is_some_and(is_late) {
+            mark(Mark::ReadAskedAgain);
             self.lose_asked();
         }
         self.waits_until = self.waits_until.filter(|until| now < *until);
@@ -96,6 +98,14 @@ impl Reads {
     /// When a question that waits for company is put, should anybody have one.
     pub fn due(&self) -> Option<Instant> {
         self.waits_until.filter(|_| self.asked.is_none())
+    }
+
+    /// How many readers wait, whatever for.
+    #[cfg(debug_assertions)]
+    pub fn waiting(&self) -> usize {
+        let asked = self.asked.as_ref().map_or(0, |asked| asked.readers.len());
+        let answered = self.answered.iter().map(|(_, readers)| readers.len());
+        self.next.len() + asked + answered.sum::<usize>()
     }
 
     /// Whether anybody waits for an answer.
@@ -134,6 +144,7 @@ impl Reads {
     /// Notes that a question will not be answered.
     pub fn lost(&mut self, id: ReadId) {
         if self.asked.as_ref().is_some_and(|asked| asked.id == id) {
+            mark(Mark::LeaderChangedUnderReaders);
             self.failed += 1;
             self.lose_asked();
         }

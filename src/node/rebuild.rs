@@ -29,7 +29,7 @@ use crate::machine::Applied;
 use crate::raft::{HardState, Persist, Snapshot, SnapshotMetadata};
 use crate::storage::disk::{Disk, RealDisk};
 use crate::storage::layout::Layout;
-use crate::storage::state::{CONDEMNED, SUSPECT};
+use crate::storage::state::{CONDEMNED, Place, SUSPECT};
 use crate::storage::wal::{self, Wal};
 
 /// The states of this process's members, to be noted when one of them turns out to be damaged.
@@ -107,14 +107,23 @@ pub fn rebuild(config: &Config, damage: &Damage) -> Result<(), BootError> {
     let _lock = DirectoryLock::take(&layout.data_dir)?;
     not_again(&layout)?;
     put_aside(&layout)?;
-    let place = boot::place(config, &layout, &disk);
+    remake(&boot::place(config, &layout, &disk), &layout, wal::Options::default(), damage)
+}
+
+/// Makes the state where there is none any more.
+pub(super) fn remake(
+    place: &Place,
+    layout: &Layout,
+    options: wal::Options,
+    damage: &Damage,
+) -> Result<(), BootError> {
+    let disk = &place.disk;
     let (generation, engine) = place.begin()?;
     let file = disk.open(&damage.file);
     let file = file.map_err(|error| Fault::io("open", &damage.file, error))?;
-    let applied = snapshots::fill(&place, &file, &*engine)
+    let applied = snapshots::fill(place, &file, &*engine)
         .map_err(|error| BootError::Unusable(error.to_string()))?;
     let identity = wal::Identity { cluster_id: damage.cluster_id, member_id: damage.member_id };
-    let options = wal::Options::default();
     let (mut wal, recovered) = Wal::open(disk.clone(), &layout.wal, Some(identity), options)?;
     fit(&mut wal, &recovered, applied)?;
     drop(engine);

@@ -14,29 +14,35 @@ use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use flume::Receiver;
+use flume::{Receiver, TryRecvError};
 use tokio::sync::mpsc;
 
 use super::applier::{self, Applier};
-use super::boot::{self, BootError, Connect, Joined};
+use super::boot::{self, BootError, Connect, Told};
 use super::checkpointer::{self, Checkpointer, Wants};
 use super::driver::{self, Driver};
 use super::launch::{Assembly, Wires};
 use super::means::Means;
+use super::rebuild::{self, Damage};
+use super::transport::Outgoing;
 use super::watches::{self, History, Watches};
 use super::{Handle, clock, corruption, duties};
 use crate::config::Config;
-use crate::error::Fault;
+use crate::error::{Error, Fault};
 use crate::raft::{Entry, Status};
 use crate::storage::disk::Disk;
-use crate::storage::layout::Layout;
+use crate::storage::layout::{Found, Layout};
 use crate::storage::wal;
+use crate::watch;
 
 pub(super) use errands::Lent;
 pub use errands::{Errand, Errands};
 pub use watching::Watching;
+
+/// How often whoever waits for a whole state looks whether it comes.
+const HAND_OUT_POLL: Duration = Duration::from_millis(2);
 
 /// What a simulated member stands on.
 #[derive(Clone, Debug)]
@@ -48,6 +54,30 @@ pub struct Ground {
     pub wall_ms: u64,
     /// The size of a segment of the log.
     pub segment_bytes: u64,
+    /// Whether watch streams and what is kept for them have narrow bounds.
+    pub tight_watches: bool,
+}
+
+/// How much of everything waits in a member.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Load {
+    /// Inputs of clients and of peers in the driver's inbox.
+    pub inbox: (usize, usize),
+    /// Proposals that found no leader, and their bytes.
+    pub held: (usize, usize),
+    /// Proposals whose end is not known, the held ones included.
+    pub waiting: usize,
+    pub messages_held: usize,
+    pub questions_held: usize,
+    pub readers: usize,
+    /// Entries of the log in memory.
+    pub entries: u64,
+    /// Clients that wait for what went to the leader.
+    pub expected: usize,
+    /// Jobs of the applier that are put off.
+    pub postponed: usize,
+    pub watch_streams: usize,
+    pub watch_queued: u64,
 }
 
 /// What takes turns in a member; in production each has a thread.
@@ -82,6 +112,7 @@ pub struct Member {
     changes: Receiver<watches::Input>,
     watches: Option<Watches>,
     history: History,
+    watch_limits: watch::Limits,
     committed: Vec<Entry>,
     /// Closes when the member does.
     _corruption: mpsc::Sender<()>,
@@ -92,7 +123,7 @@ impl Member {
     pub fn start(
         config: &Config,
         ground: Ground,
-        joined: Option<Joined>,
+        told: Told,
         connect: Connect,
     ) -> Result<Self, BootError> {
         let errands = Errands::default();
@@ -108,12 +139,21 @@ impl Member {
         create_dir(&*means.disk, &data_dir)?;
         let layout = Layout::new(&data_dir, config.wal_dir.as_deref());
         let found = layout.inspect(&*means.disk)?;
-        let told = boot::Told { joined, ..boot::Told::default() };
-        let assembly = boot::take_up(config, &layout, &means, found, (told, connect))?;
-        Self::animate(assembly, errands).map_err(BootError::Fault)
+        let is_new = found == Found::Nothing;
+        let assembly = match boot::take_up(config, &layout, &means, found, (told, connect)) {
+            Err(BootError::Fault(fault)) if !is_new => {
+                return Err(boot::judge(&layout, &means.disk, fault));
+            }
+            taken => taken?,
+        };
+        Self::animate(assembly, errands, ground.tight_watches).map_err(BootError::Fault)
     }
 
-    fn animate(assembly: Assembly, errands: Errands) -> Result<Self, Fault> {
+    fn animate(mut assembly: Assembly, errands: Errands, tight: bool) -> Result<Self, Fault> {
+        if tight {
+            assembly.watches.limits = tightened(assembly.watches.limits);
+        }
+        let watch_limits = assembly.watches.limits.clone();
         let Assembly { handle, wires, intervals, .. } = assembly;
         let now = clock::now();
         let (inputs, jobs) = (assembly.driver.inbox.clone(), assembly.applier.jobs.clone());
@@ -140,6 +180,7 @@ impl Member {
             changes,
             watches: Some(watches),
             history,
+            watch_limits,
             committed: Vec::new(),
             _corruption: corruption,
         })
@@ -259,9 +300,31 @@ impl Member {
         self.driver.as_ref().is_some_and(Driver::is_installing)
     }
 
+    /// What this member knows of the others' logs; nothing unless it leads.
+    pub fn followers(&self) -> Vec<crate::raft::Progress> {
+        self.driver.as_ref().map(Driver::followers).unwrap_or_default()
+    }
+
+    /// How much waits in it; nothing once it stops.
+    pub fn load(&self) -> Load {
+        let (Some(driver), Some(applier), Some(watches)) =
+            (&self.driver, &self.applier, &self.watches)
+        else {
+            return Load::default();
+        };
+        let ((expected, postponed), watches) = (applier.load(), watches.counts());
+        let (watch_streams, watch_queued) = (watches.streams, watches.queued);
+        Load { expected, postponed, watch_streams, watch_queued, ..driver.load() }
+    }
+
+    /// What bounds its watch streams.
+    pub fn watch_limits(&self) -> &watch::Limits {
+        &self.watch_limits
+    }
+
     /// A watch stream of its own.
     pub fn watch(&self) -> Watching {
-        Watching::open(&self.handle)
+        Watching::open(&self.handle, &self.watch_limits)
     }
 }
 
@@ -269,6 +332,37 @@ impl Drop for Member {
     fn drop(&mut self) {
         self.errands.clear();
     }
+}
+
+/// Bounds that a simulated client reaches.
+fn tightened(limits: watch::Limits) -> watch::Limits {
+    watch::Limits {
+        stream_responses: 4,
+        page_revisions: 3,
+        scan_rows: 40,
+        recent_revisions: 6,
+        fragment_bytes: 240,
+        ..limits
+    }
+}
+
+/// The newest state of a member, as it goes to whoever asks for all of it.
+pub async fn hand_out(node: Handle) -> Result<Outgoing, Error> {
+    let offered = node.shared.sending.offer()?;
+    loop {
+        match offered.try_recv() {
+            Ok(state) => return Ok(state),
+            Err(TryRecvError::Disconnected) => return Err(Error::Stopped),
+            Err(TryRecvError::Empty) => tokio::time::sleep(HAND_OUT_POLL).await,
+        }
+    }
+}
+
+/// Makes a damaged state again from the file of another member's, as a real start does.
+pub fn remake(config: &Config, ground: &Ground, damage: &Damage) -> Result<(), BootError> {
+    let layout = Layout::new(&config.data_dir(), config.wal_dir.as_deref());
+    let options = wal::Options { segment_bytes: ground.segment_bytes, prefill: false };
+    rebuild::remake(&boot::place(config, &layout, &ground.disk), &layout, options, damage)
 }
 
 fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<(), BootError> {
@@ -282,7 +376,11 @@ thread_local! {
 
 /// A fault that would have ended a process, as the payload of a panic.
 #[derive(Debug)]
-pub struct Died(pub String);
+pub struct Died {
+    pub why: String,
+    /// Whether it means that the member must not come back under its id.
+    pub forgot: bool,
+}
 
 /// From here on a fatal fault on this thread ends in a panic, with [`Died`] in it.
 pub fn simulate() {
@@ -292,7 +390,8 @@ pub fn simulate() {
 /// Ends a simulated process, and returns to a real one.
 pub(super) fn die(fault: &Fault) {
     if SIMULATING.get() {
-        let died: Box<dyn Any + Send> = Box::new(Died(fault.to_string()));
+        let forgot = matches!(fault, Fault::Forgotten(_));
+        let died: Box<dyn Any + Send> = Box::new(Died { why: fault.to_string(), forgot });
         std::panic::resume_unwind(died);
     }
 }

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use flume::Sender;
+use flume::{Receiver, Sender};
 use tokio::sync::{mpsc, oneshot};
 
 use super::applier::Job;
@@ -33,6 +33,7 @@ use crate::bolt;
 use crate::error::{Error, Fault};
 use crate::limits;
 use crate::machine::Applied;
+use crate::marks::{Mark, mark};
 use crate::metrics::Metrics;
 use crate::mvcc::Reader;
 use crate::raft::{ConfState, Message, Snapshot, SnapshotMetadata};
@@ -97,7 +98,12 @@ impl Sending {
 
     /// Our newest state, for a member that lost its own and asks for it.
     pub fn hand_out(&self) -> Result<Outgoing, Error> {
-        let (sender, receiver) = std::sync::mpsc::channel();
+        self.offer()?.recv().map_err(|_| Error::Stopped)
+    }
+
+    /// The same, to be waited for.
+    pub fn offer(&self) -> Result<Receiver<Outgoing>, Error> {
+        let (sender, receiver) = flume::bounded(1);
         let sending = self.clone();
         let begun = self.errands.send("snapshot-send", async move {
             if let Err(fault) = sending.pieces(&sender).await {
@@ -105,10 +111,10 @@ impl Sending {
             }
         });
         begun.map_err(|_| Error::RequestTooManyRequests)?;
-        receiver.recv().map_err(|_| Error::Stopped)
+        Ok(receiver)
     }
 
-    async fn pieces(&self, taker: &std::sync::mpsc::Sender<Outgoing>) -> Result<(), Fault> {
+    async fn pieces(&self, taker: &Sender<Outgoing>) -> Result<(), Fault> {
         let Some(view) = self.flushed().await? else { return Ok(()) };
         let writer = bolt::Writer::plan(view)?;
         let (pieces, chunks) = mpsc::channel(PIECES_WAITING_MAX);
@@ -226,6 +232,7 @@ impl Receiving {
     ) -> oneshot::Receiver<Result<(), Unreceived>> {
         let (reply, answer) = oneshot::channel();
         if self.busy.swap(true, Ordering::AcqRel) {
+            mark(Mark::SnapshotRefusedBusy);
             let _ = reply.send(Err(Unreceived::Busy));
             return answer;
         }
@@ -250,6 +257,9 @@ impl Receiving {
         let (index, started) = (message.get_snapshot().get_metadata().index, clock::now());
         tracing::info!(from = format!("{:x}", message.from), index, "receiving a snapshot");
         let gathered = self.gather(chunks).await;
+        if let Err(Unreceived::Cut(_)) = gathered {
+            mark(Mark::SnapshotCut);
+        }
         let staged = gathered.and_then(|()| self.stage(index));
         let _ = self.disk().remove(&self.file);
         let staged = staged?;
@@ -313,7 +323,11 @@ impl Receiving {
 /// Leaves the log room to grow.
 fn check_room(place: &Place, bytes: usize) -> Result<(), Unreceived> {
     let free = place.free_bytes()?.saturating_sub(limits::DISK_RESERVE_BYTES);
-    if free < bytes as u64 { Err(Unreceived::Full { free }) } else { Ok(()) }
+    if free < bytes as u64 {
+        mark(Mark::SnapshotWithoutSpace);
+        return Err(Unreceived::Full { free });
+    }
+    Ok(())
 }
 
 /// Reads a bbolt file into an empty engine; how far its state has come.

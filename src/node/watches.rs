@@ -23,6 +23,7 @@ use super::driver::Next;
 use super::progress::Progress;
 use super::{Clock, fatal, start_thread};
 use crate::error::{Failure, Fault};
+use crate::marks::{Mark, mark};
 use crate::metrics::Metrics;
 use crate::mvcc::{Changes, Reader};
 use crate::pb::WatchCreateRequest;
@@ -129,6 +130,11 @@ impl Watches {
         (watches, History { reader, jobs: queue, outbox })
     }
 
+    #[cfg(debug_assertions)]
+    pub fn counts(&self) -> crate::watch::Counts {
+        self.hub.counts()
+    }
+
     /// Takes an input, if there is one, and delivers what is due.
     pub fn turn(&mut self, input: Option<Input>) -> Result<Next, Fault> {
         match input {
@@ -183,7 +189,12 @@ impl Watches {
                 self.hub.close(stream);
             }
             Input::CaughtUp(page) => self.hub.caught_up(page),
-            Input::Restored => self.hub.restored(now(&self.parts.reader)),
+            Input::Restored => {
+                if self.hub.counts().watchers > 0 {
+                    mark(Mark::InstalledUnderWatches);
+                }
+                self.hub.restored(now(&self.parts.reader));
+            }
             Input::Stop => unreachable!("a turn ends on stop"),
         }
         self.count();
@@ -254,6 +265,7 @@ impl History {
     }
 
     fn turn(&self, job: &Job) -> Result<(), Fault> {
+        mark(Mark::WatchFedFromHistory);
         let page = page(&self.reader, job)?;
         let _ = self.outbox.send(Input::CaughtUp(page));
         Ok(())

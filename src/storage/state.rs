@@ -23,6 +23,7 @@ use super::keys;
 use super::redb::Redb;
 use super::sled::Sled;
 use crate::error::Fault;
+use crate::marks::{Mark, mark};
 
 /// Which engine a member uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +84,7 @@ impl Place {
             for number in self.generations()?.into_iter().filter(|number| *number != current) {
                 let other = self.open_generation(number)?;
                 if applied(&*other)? >= index {
+                    mark(Mark::StateBesideTakenUp);
                     self.make_current(number)?;
                     engine = (number, other);
                     break;

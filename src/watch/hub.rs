@@ -7,6 +7,7 @@ use std::vec::Drain;
 use slab::Slab;
 
 use crate::error::Fault;
+use crate::marks::{Mark, mark};
 use crate::pb;
 
 use super::batch::{Batch, Selection};
@@ -177,6 +178,7 @@ impl Hub {
         self.groups.insert(&self.watchers[key].span, member(key));
         self.send(number, Delivery::bare(id, now.revision, Body::Created));
         if start > 0 && start < self.compact_revision {
+            mark(Mark::WatchBelowCompaction);
             return self.cancel_compacted(key);
         }
         self.settle(&[key]);
@@ -212,6 +214,7 @@ impl Hub {
         if revision <= self.revision {
             return self.answer_progress(number);
         }
+        mark(Mark::WatchProgressLater);
         let due = &mut self.streams[number].progress_due;
         // One answer serves all who ask meanwhile, at the newest revision asked for.
         if let Some(earlier) = due.replace(revision) {
@@ -274,6 +277,7 @@ impl Hub {
             return Ok(());
         }
         if !self.streams[watcher.stream].has_room(&self.limits) {
+            mark(Mark::WatchParked);
             self.watchers[key].next = batch.revision;
             self.park(key);
             return Ok(());
@@ -296,6 +300,7 @@ impl Hub {
             .map(|(_, key)| *key)
             .collect();
         for key in gone {
+            mark(Mark::WatchBehindCompaction);
             self.cancel_compacted(key);
         }
         self.run_jobs();

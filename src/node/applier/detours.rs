@@ -17,6 +17,7 @@ use super::apply::Turn;
 use super::{Applier, Committed, Input};
 use crate::error::Fault;
 use crate::machine::{Applied, Outcome};
+use crate::marks::{Mark, mark};
 use crate::members;
 use crate::planted::{Mistake, planted};
 use crate::raft::conf::Change;
@@ -59,6 +60,7 @@ impl Applier {
         let wanted = membership::wanted(&change)?;
         let (index, term) = (entry.index, entry.term);
         if self.parts.machine.check_change(&wanted).is_err() {
+            mark(Mark::MemberChangeRejected);
             // Raft hears nothing of it: for raft an entry without effect is one like any other.
             let outcome = self.parts.machine.change_members(index, term, wanted, None);
             return Ok(Judged::Rejected(outcome, reply));
@@ -90,6 +92,7 @@ impl Applier {
     pub(super) fn install(&mut self, staged: Staged) {
         self.parts.metrics.snapshots.applying.set(1);
         if self.in_flight.is_some() {
+            mark(Mark::InstallAwaitedCheckpoint);
             self.awaited = Some(Awaited::Checkpoint(staged));
             return;
         }
@@ -102,6 +105,9 @@ impl Applier {
         let Some(Awaited::Engine(applied)) = self.awaited.take() else {
             return Err(Fault::Broken("a state was installed unasked".into()));
         };
+        if self.compaction.due().is_some() {
+            mark(Mark::InstalledWhileCompacting);
+        }
         self.parts.machine.install(engine)?;
         self.dirty = false;
         self.compaction = compaction::Progress::new(self.parts.pace, self.now);

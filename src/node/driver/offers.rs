@@ -5,6 +5,7 @@ use super::super::proposals::{Answer, Proposal, Waiting};
 use super::Driver;
 use crate::error::Error;
 use crate::limits;
+use crate::marks::{Mark, mark};
 use crate::planted::{Mistake, planted};
 use crate::raft::conf::Change;
 use crate::raft::{
@@ -14,7 +15,8 @@ use crate::raft::{
 impl Driver {
     /// Offers all proposals to raft as one batch.
     pub(super) fn propose(&mut self, mut proposals: Vec<Proposal>) {
-        if proposals.iter().any(|proposal| proposal.reign.is_some()) {
+        let of_leaders = proposals.iter().any(|proposal| proposal.reign.is_some());
+        if of_leaders && !planted(Mistake::PastReignTaken) {
             proposals = self.without_past_reigns(proposals);
         }
         if self.proposals.holds() {
@@ -40,6 +42,7 @@ impl Driver {
                 let _ = self.parts.applier.send(applier::Job::Expect(expected));
             }
             Err(refusal) if may_pass(&refusal) => {
+                mark(Mark::ProposalHeld);
                 let refused = self.proposals.hold(proposals.into_iter());
                 self.parts.metrics.proposals_failed.inc_by(refused);
             }
@@ -60,6 +63,7 @@ impl Driver {
         let is_past = |one: &Proposal| one.reign.is_some() && one.reign != reign;
         let (past, rest): (Vec<_>, Vec<_>) = proposals.into_iter().partition(is_past);
         for proposal in past {
+            mark(Mark::PastReignRefused);
             let _ = proposal.reply.send(Err(Error::NotLeader));
         }
         rest
@@ -107,7 +111,10 @@ impl Driver {
         // Handed on before: two that take each other for the leader would go on for ever.
         let is_first = !message.reject;
         match refusal {
-            Refusal::ConfChangePending => true,
+            Refusal::ConfChangePending => {
+                mark(Mark::MemberChangeQueued);
+                true
+            }
             Refusal::RemovesLeader => is_first && self.step_aside(),
             Refusal::NoLeader | Refusal::CatchingUp => {
                 is_first || message.from == self.parts.member_id
@@ -145,7 +152,11 @@ impl Driver {
             one.id != own && !one.is_learner && one.is_active && one.flow != Flow::Snapshot
         });
         let heir = could.max_by_key(|one| one.matched).map(|one| one.id);
-        heir.is_some_and(|heir| self.parts.core.transfer_leader(heir).is_ok())
+        let moves = heir.is_some_and(|heir| self.parts.core.transfer_leader(heir).is_ok());
+        if moves {
+            mark(Mark::LeaderSteppedAside);
+        }
+        moves
     }
 
     /// Offers again what nobody could take.
@@ -172,11 +183,14 @@ impl Driver {
         }
         for message in held {
             if leader != own {
+                mark(Mark::HeldProposalForwarded);
                 self.parts.peers.send(handed_on(message, own, leader));
-            } else if let Err(refusal) = self.offer_message(message.clone())
-                && self.may_hold(&message, &refusal)
-            {
-                self.hold(message);
+                continue;
+            }
+            match self.offer_message(message.clone()) {
+                Ok(()) => mark(Mark::HeldProposalTaken),
+                Err(refusal) if self.may_hold(&message, &refusal) => self.hold(message),
+                Err(_) => {}
             }
         }
     }

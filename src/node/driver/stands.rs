@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::Driver;
+use crate::marks::{Mark, mark};
 use crate::raft::{Role, Standing};
 
 impl Driver {
@@ -29,6 +30,9 @@ impl Driver {
             "raft role changed"
         );
         if before == self.parts.member_id && !leads {
+            if standing.leader == 0 {
+                mark(Mark::LeaderUnseated);
+            }
             self.parts.deadlines.lock().demote();
         }
         if standing.leader != 0 {

@@ -12,6 +12,7 @@ use super::super::applier;
 use super::super::snapshots::Staged;
 use super::Driver;
 use crate::error::Fault;
+use crate::marks::{Mark, mark};
 use crate::planted::{Mistake, planted};
 use crate::raft::{Message, MessageType};
 
@@ -71,6 +72,7 @@ impl Driver {
         self.refused.retain(|(due, to)| {
             let waits = *due > now;
             if !waits {
+                mark(Mark::SnapshotSentAgain);
                 core.report_snapshot(*to, false);
             }
             waits

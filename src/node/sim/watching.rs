@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use super::super::Handle;
 use super::super::watches::{Requests, Stream};
 use crate::pb::{WatchCreateRequest, WatchResponse};
+use crate::watch::Limits;
 
 /// An open stream.
 pub struct Watching {
@@ -14,8 +15,10 @@ pub struct Watching {
 }
 
 impl Watching {
-    pub fn open(node: &Handle) -> Self {
-        let stream = node.watch();
+    pub(super) fn open(node: &Handle, limits: &Limits) -> Self {
+        let shared = &node.shared;
+        let (inbox, progress) = (shared.watches.clone(), shared.progress.clone());
+        let stream = Stream::open(&shared.streams, inbox, progress, limits);
         let requests = stream.requests();
         Self { node: node.clone(), stream, requests }
     }

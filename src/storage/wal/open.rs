@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::Fault;
+use crate::marks::{Mark, mark};
 use crate::storage::disk::Disk;
 
 use super::format::Link;
@@ -117,6 +118,9 @@ impl Wal {
             failed: false,
             disk,
         };
+        if torn {
+            mark(Mark::TornTailCut);
+        }
         let Standing { hard_state, snapshot, .. } = standing;
         Ok((wal, Recovered { identity, hard_state, snapshot, entries, torn }))
     }
