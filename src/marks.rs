@@ -62,6 +62,8 @@ marks! {
     RotFoundInLog,
     /// A state was.
     RotFoundInState,
+    /// A state was, because its file was not what had arrived.
+    RotFoundOnArrival,
     /// Damage ended a process that was at work.
     RotFoundAtWork,
     /// A suspected state turned out to be whole.

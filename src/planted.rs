@@ -57,10 +57,12 @@ pub enum Mistake {
     PastReignTaken,
     /// A checkpoint is made behind one that was given up.
     CommitBehindGivenUp,
+    /// What is read of a state that arrived is not held against what arrived.
+    StagedUnchecked,
 }
 
 impl Mistake {
-    pub const ALL: [Mistake; 25] = [
+    pub const ALL: [Mistake; 26] = [
         Mistake::AckBeforeSync,
         Mistake::SyncErrorIgnored,
         Mistake::VoteForgotten,
@@ -86,6 +88,7 @@ impl Mistake {
         Mistake::RenewUnasked,
         Mistake::PastReignTaken,
         Mistake::CommitBehindGivenUp,
+        Mistake::StagedUnchecked,
     ];
 }
 

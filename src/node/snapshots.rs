@@ -36,8 +36,9 @@ use crate::machine::Applied;
 use crate::marks::{Mark, mark};
 use crate::metrics::Metrics;
 use crate::mvcc::Reader;
+use crate::planted::{Mistake, planted};
 use crate::raft::{ConfState, Message, Snapshot, SnapshotMetadata};
-use crate::storage::disk::Disk;
+use crate::storage::disk::{Disk, DiskFile};
 use crate::storage::engine::{Engine, Table, View, Write};
 use crate::storage::keys;
 use crate::storage::state::Place;
@@ -46,6 +47,8 @@ use crate::storage::state::Place;
 const PIECES_WAITING_MAX: usize = 8;
 /// Bytes of rows in one commit of the engine.
 const COMMIT_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes of a file read at a time to see whether it is what arrived.
+const REREAD_BYTES: usize = 1024 * 1024;
 
 /// A state that was received, whole and durable, in an engine beside ours.
 #[derive(Debug)]
@@ -208,6 +211,8 @@ pub(super) enum Unreceived {
     Full { free: u64 },
     #[error("cannot keep the snapshot: {0}")]
     Fault(#[from] Fault),
+    #[error("the disk did not keep the snapshot as it arrived")]
+    Rotten,
     #[error("the member stops")]
     Stopped,
 }
@@ -260,7 +265,7 @@ impl Receiving {
         if let Err(Unreceived::Cut(_)) = gathered {
             mark(Mark::SnapshotCut);
         }
-        let staged = gathered.and_then(|()| self.stage(index));
+        let staged = gathered.and_then(|arrived| self.stage(index, arrived));
         let _ = self.disk().remove(&self.file);
         let staged = staged?;
         self.metrics.snapshots.save_seconds.observe(clock::since(started).as_secs_f64());
@@ -268,38 +273,56 @@ impl Receiving {
         self.driver.send(input).map_err(|_| Unreceived::Stopped)
     }
 
+    /// What is in the file by now.
+    fn reread(&self, file: &Arc<dyn DiskFile>) -> Result<Arrived, Fault> {
+        let io = |error| Fault::io("read", &self.file, error);
+        let (mut read, length) = (Arrived::default(), file.len().map_err(io)?);
+        let mut piece = vec![0; REREAD_BYTES];
+        while read.bytes < length {
+            let left = usize::try_from(length - read.bytes).unwrap_or(usize::MAX);
+            let piece = &mut piece[..left.min(REREAD_BYTES)];
+            file.read_at(read.bytes, piece).map_err(io)?;
+            read.take(piece);
+        }
+        Ok(read)
+    }
+
     fn disk(&self) -> &dyn Disk {
         &*self.place.disk
     }
 
-    /// Writes the pieces into a file, up to the empty one that says it is whole.
+    /// Writes the pieces into a file, up to the empty one that says it is whole; what arrived.
     async fn gather(
         &self,
         mut chunks: mpsc::Receiver<io::Result<Bytes>>,
-    ) -> Result<(), Unreceived> {
+    ) -> Result<Arrived, Unreceived> {
         let io = |error| Unreceived::Fault(Fault::io("write", &self.file, error));
         if self.disk().exists(&self.file) {
             self.disk().remove(&self.file).map_err(io)?;
         }
         let file = self.disk().create(&self.file).map_err(io)?;
-        let mut at = 0;
+        let mut arrived = Arrived::default();
         loop {
             let piece = chunks.recv().await.unwrap_or(Err(io::ErrorKind::UnexpectedEof.into()));
             let piece = piece.map_err(Unreceived::Cut)?;
             if piece.is_empty() {
-                return Ok(());
+                return Ok(arrived);
             }
             check_room(&self.place, piece.len())?;
-            file.write_at(at, &piece).map_err(io)?;
-            at += piece.len() as u64;
+            file.write_at(arrived.bytes, &piece).map_err(io)?;
+            arrived.take(&piece);
         }
     }
 
     /// Reads the file into an engine beside ours.
-    fn stage(&self, index: u64) -> Result<Staged, Unreceived> {
+    fn stage(&self, index: u64, arrived: Arrived) -> Result<Staged, Unreceived> {
         let started = clock::now();
         let file = self.disk().open(&self.file);
         let file = file.map_err(|error| Fault::io("open", &self.file, error))?;
+        if !planted(Mistake::StagedUnchecked) && self.reread(&file)? != arrived {
+            mark(Mark::RotFoundOnArrival);
+            return Err(Unreceived::Rotten);
+        }
         let (generation, engine) = self.place.create_next()?;
         let filled = fill(&self.place, &file, &*engine).and_then(|applied| {
             let (said, found) = (index, applied.index);
@@ -317,6 +340,21 @@ impl Receiving {
                 Err(error)
             }
         }
+    }
+}
+
+/// The size and the checksum of what arrived. The pages of a bbolt file have none, and a bit that
+/// turns in them on this disk would become a row like any other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Arrived {
+    bytes: u64,
+    sum: u32,
+}
+
+impl Arrived {
+    fn take(&mut self, piece: &[u8]) {
+        self.bytes += piece.len() as u64;
+        self.sum = crc32c::crc32c_append(self.sum, piece);
     }
 }
 
