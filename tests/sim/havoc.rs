@@ -1,10 +1,12 @@
 //! Faults: when they come, what they do, and how they are made good.
 
-use kvorum::sim::Part;
+use kvorum::node::Heard;
+use kvorum::sim::{Mark, Part, mark};
 use kvorum::storage::disk::sim::{Crash, Seed};
 use tokio::sync::oneshot;
 
 use super::profile::Fault;
+use super::seat::Death;
 use super::world::{Happening, World};
 
 /// Disk operations within which a fault of the disk strikes.
@@ -13,7 +15,8 @@ const OPERATIONS: u64 = 60;
 impl World {
     /// Starts a process on a seat that has none.
     pub fn start(&mut self, seat: usize) -> Result<(), String> {
-        if self.seats[seat].process.is_some() || self.seats[seat].is_empty {
+        let is_out = self.seats[seat].is_empty || self.seats[seat].heals;
+        if self.seats[seat].process.is_some() || is_out {
             return Ok(());
         }
         if self.chaos && self.now_us > 0 && self.seed.below(12) == 0 {
@@ -24,13 +27,32 @@ impl World {
         // The time of day of each machine is its own affair.
         let wall_ms = 1_700_000_000_000 + self.seed.below(7_200_000) + self.now_us / 1000;
         self.note(Some(seat), "start", String::new());
-        if let Err(why) = self.seats[seat].start(&wire, seed, wall_ms) {
-            return self.died(seat, &why);
+        let heard = self.heard_of(seat);
+        if let Err(why) = self.seats[seat].start(&wire, seed, wall_ms, heard) {
+            return self.unstarted(seat, why);
         }
         self.connect(seat);
         let soon = self.now_us + self.seed.below(1_500_000);
         self.plan(soon, Happening::ComeBack(seat));
         Ok(())
+    }
+
+    /// What those that run have heard a member promise.
+    fn heard_of(&self, seat: usize) -> Heard {
+        let id = self.seats[seat].id;
+        let mut heard = Heard::new();
+        let wire = self.wire.lock();
+        let hears =
+            |other: u64| !wire.cut.contains(&(id, other)) && !wire.cut.contains(&(other, id));
+        for other in self.seats.iter().filter(|other| hears(other.id)) {
+            let Some(process) = &other.process else { continue };
+            let node = &process.services.node;
+            if let Some(promise) = node.promises().get(&id) {
+                let known = heard.entry((node.cluster_id(), id)).or_default();
+                *known = (*promise).max(*known);
+            }
+        }
+        heard
     }
 
     /// A machine loses power, and is not started again of itself.
@@ -58,9 +80,17 @@ impl World {
     }
 
     /// A process ended of itself: because of its disk, or it is a bug.
-    pub fn died(&mut self, seat: usize, why: &str) -> Result<(), String> {
-        self.note(Some(seat), "died", why.to_owned());
-        if !self.seats[seat].excuses() {
+    pub fn died(&mut self, seat: usize, death: &Death) -> Result<(), String> {
+        let why = &death.why;
+        self.note(Some(seat), "died", why.clone());
+        let (harmed, is_full) = (self.seats[seat].harmed, self.seats[seat].is_full);
+        if harmed && why.contains("sync") && why.contains("os error 5") {
+            mark(Mark::SyncErrorEndsProcess);
+        }
+        if is_full && why.contains("os error 28") {
+            mark(Mark::FullDiskEndsProcess);
+        }
+        if !harmed && !is_full && !self.died_of_rot(seat, death)? {
             return Err(format!("m{seat} died: {why}"));
         }
         self.end_process(seat, Crash::KeepAll);
@@ -74,7 +104,11 @@ impl World {
     }
 
     /// Ends a process, and plans the next one.
-    fn end_process(&mut self, seat: usize, how: Crash) {
+    pub fn end_process(&mut self, seat: usize, how: Crash) {
+        let process = self.seats[seat].process.as_ref();
+        if process.is_some_and(|process| process.member.is_installing()) {
+            mark(Mark::CrashWhileInstalling);
+        }
         let how = match how {
             Crash::KeepAll if self.seats[seat].harmed => power_cut(&mut self.seed),
             how => how,
@@ -146,11 +180,12 @@ impl World {
             Fault::Replace => self.replace(seat),
             Fault::Transfer => self.transfer(seat),
             Fault::Defragment => self.defragment(seat),
+            Fault::Rot => self.turn_bits(seat)?,
         }
         Ok(())
     }
 
-    fn leader(&self) -> Option<usize> {
+    pub fn leader(&self) -> Option<usize> {
         let leads = |seat: &super::seat::Seat| {
             seat.process.as_ref().is_some_and(|process| process.services.node.leads())
         };
@@ -197,9 +232,14 @@ impl World {
     }
 
     fn isolate(&mut self, seat: usize) {
-        let own = self.seats[seat].id;
         let (heard, hears) =
             [(true, true), (true, false), (false, true)][self.seed.below(3) as usize];
+        self.cut_off(seat, heard, hears);
+    }
+
+    /// Cuts the ways from a member to the others, and from them to it.
+    pub fn cut_off(&mut self, seat: usize, heard: bool, hears: bool) {
+        let own = self.seats[seat].id;
         let mut cuts = Vec::new();
         for other in self.seats.iter().map(|seat| seat.id).filter(|id| *id != own) {
             cuts.extend(heard.then_some((own, other)));
@@ -266,13 +306,18 @@ impl World {
         let node = process.services.node.clone();
         self.tasks.spawn(Some(process.life), async move {
             // It may not lead, or the other may not be there.
-            let _ = node.transfer_leader(Some(to)).await;
+            if node.leads() && node.transfer_leader(Some(to)).await.is_ok() {
+                mark(Mark::LeadershipTransferred);
+            }
         });
     }
 
     fn defragment(&mut self, seat: usize) {
         let Some(process) = &self.seats[seat].process else { return };
         let node = process.services.node.clone();
+        if self.sending.contains(&process.life) {
+            mark(Mark::DefragmentedBesideSnapshot);
+        }
         let (told, _) = oneshot::channel();
         self.tasks.spawn(Some(process.life), async move {
             let _ = told.send(node.defragment().await.is_ok());

@@ -65,7 +65,7 @@ impl Journal {
 
     /// The newest events, a line each.
     pub fn tail(&self) -> String {
-        let mut text = String::new();
+        let mut text = "   time in s  at  what       more\n".to_owned();
         for event in &self.events {
             let _ = writeln!(text, "{}", event.line());
         }

@@ -31,6 +31,10 @@ pub struct Profile {
     pub segment_bytes: u64,
     pub compaction_batch: usize,
     pub heartbeat_ms: u64,
+    /// Beyond which writes raise NOSPACE; 0 is etcd's.
+    pub quota_bytes: i64,
+    /// Whether watch streams soon have no room.
+    pub tight_watches: bool,
 }
 
 /// What may go wrong, or is done to the cluster.
@@ -60,10 +64,12 @@ pub enum Fault {
     Replace,
     Transfer,
     Defragment,
+    /// Bits turn on a disk.
+    Rot,
 }
 
 impl Fault {
-    pub const ALL: [Fault; 13] = [
+    pub const ALL: [Fault; 14] = [
         Fault::Kill,
         Fault::PowerCut,
         Fault::Blackout,
@@ -77,6 +83,7 @@ impl Fault {
         Fault::Replace,
         Fault::Transfer,
         Fault::Defragment,
+        Fault::Rot,
     ];
 }
 
@@ -97,6 +104,7 @@ impl Fault {
             Fault::Replace => "replace",
             Fault::Transfer => "transfer",
             Fault::Defragment => "defragment",
+            Fault::Rot => "bits turn",
         }
     }
 }
@@ -128,6 +136,8 @@ impl Profile {
             segment_bytes: one_of(seed, &[8, 16, 64]) * 1024,
             compaction_batch: one_of(seed, &[1, 5, 1000]),
             heartbeat_ms: one_of(seed, &[50, 100, 100]),
+            quota_bytes: one_of(seed, &[0, 0, 0, 16_000]),
+            tight_watches: seed.coin(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use kvorum::members::{Change, Member, member_id};
 use kvorum::node::Handle;
+use kvorum::sim::{Mark, mark};
 
 use super::world::{Happening, World};
 
@@ -26,7 +27,7 @@ enum Phase {
 impl World {
     /// Begins to replace the member of a seat, unless another one is being replaced.
     pub fn replace(&mut self, seat: usize) {
-        if self.replacing.is_some() || self.seats.len() < 3 {
+        if !self.may_replace() {
             return;
         }
         let as_learner = self.seed.coin();
@@ -71,11 +72,26 @@ impl World {
                     self.change(seat, Change::Promote(id));
                 } else {
                     self.note(Some(seat), "replaced", format!("{id:x}"));
+                    if as_learner {
+                        mark(Mark::LearnerPromoted);
+                    }
                     (self.replacing, self.replaced_us) = (None, self.now_us);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Goes on with a member that the leader has removed and added as a learner.
+    pub fn go_on_adding(&mut self, seat: usize) {
+        self.replacing = Some(Replacing { seat, phase: Phase::Adding, as_learner: true });
+        self.plan(self.now_us, Happening::Replace);
+    }
+
+    /// Goes on with a member that is out, or shall be.
+    pub fn take_out(&mut self, seat: usize) {
+        self.replacing = Some(Replacing { seat, phase: Phase::Removing, as_learner: true });
+        self.plan(self.now_us, Happening::Replace);
     }
 
     fn set_phase(&mut self, phase: Phase) {
@@ -101,7 +117,7 @@ impl World {
         self.tasks.spawn(Some(life), work);
     }
 
-    fn vacate(&mut self, seat: usize) {
+    pub fn vacate(&mut self, seat: usize) {
         self.note(Some(seat), "removed", format!("{:x}", self.seats[seat].id));
         if let Some(process) = &self.seats[seat].process {
             self.tasks.drop_of(process.life);

@@ -5,8 +5,8 @@ use kvorum::pb::RangeRequest;
 use crate::checker::history::{Answer, Op, Outcome, Range, Reply, Request};
 use crate::checker::{self, Report};
 
-use super::translate;
 use super::world::World;
+use super::{ears, translate};
 
 /// Within which there is a leader, when nothing fails any more.
 const LEADER_US: u64 = 10_000_000;
@@ -20,6 +20,7 @@ impl World {
     pub async fn come_to_rest(&mut self) -> Result<(), String> {
         self.note(None, "calm", String::new());
         self.chaos = false;
+        self.record.borrow_mut().is_calm = true;
         self.profile.lost = 0;
         let cuts: Vec<_> = self.wire.lock().cut.iter().copied().collect();
         self.heal(&cuts);
@@ -35,7 +36,7 @@ impl World {
             self.start(seat)?;
         }
         let calm_us = self.now_us;
-        let changed = |world: &World| world.replacing.is_none();
+        let changed = |world: &World| world.replacing.is_none() && !world.heals();
         self.until(calm_us + LEVEL_US, "a change of members does not end", changed).await?;
         let calm_us = self.now_us;
         self.until(calm_us + LEADER_US, "no leader that all agree on", World::has_leader).await?;
@@ -44,6 +45,8 @@ impl World {
         self.until(expiry, "leases outlive their time", World::leases_ended).await?;
         self.run_until(self.now_us + QUIET_US).await?;
         self.until(self.now_us + LEVEL_US, "members are not level", World::is_level).await?;
+        let idle = self.now_us + LEVEL_US;
+        self.until(idle, "something is still under way", World::is_idle).await?;
         self.judge()
     }
 
@@ -67,7 +70,8 @@ impl World {
             None => format!("m{} is down", seat.number),
             Some(process) => {
                 let node = &process.services.node;
-                format!("m{} {:?} r{}", seat.number, node.progress(), node.revision())
+                let (number, load) = (seat.number, process.member.load());
+                format!("m{number} {:?} r{} {load:?}", node.progress(), node.revision())
             }
         };
         self.seats.iter().map(standing).collect::<Vec<_>>().join("; ")
@@ -101,8 +105,19 @@ impl World {
             self.read_all(seat)?;
             let Some(process) = &self.seats[seat].process else { continue };
             let reader = process.services.node.reader();
-            let hash = reader.hash_kv(0).map_err(|error| format!("m{seat}: {error:?}"))?;
+            let (oldest, newest) = (reader.compact_revision().max(1), reader.revision());
+            let hash = match reader.hash_kv(0) {
+                Ok(hash) => hash,
+                // It is found now, and is never served.
+                Err(_) if self.is_rotten(seat) => continue,
+                Err(error) => return Err(format!("m{seat}: {error:?}")),
+            };
             hashes.push((seat, hash));
+            for revision in [oldest, oldest + 1, (oldest + newest) / 2, newest] {
+                if let Ok(hash) = reader.hash_kv(revision.min(newest)) {
+                    self.record.borrow_mut().looks.hashes.push(hash);
+                }
+            }
         }
         for (seat, hash) in &hashes {
             let first = &hashes[0].1;
@@ -115,19 +130,22 @@ impl World {
         for watch in self.watches.iter().filter(|watch| !watch.ended.get()) {
             let process = self.seats[watch.life.seat].process.as_ref();
             if process.is_some_and(|process| process.life == watch.life) {
-                record.history.watches[watch.number].until = Some(revision);
+                watch.ears.iter().for_each(|ear| record.heard_until(*ear, revision));
             }
         }
         let mut history = std::mem::take(&mut record.history);
         history.log = std::mem::take(&mut self.witness.events);
         history.ops.append(&mut self.witness.revocations);
-        let report = checker::check(&history);
+        let compacted = record.compaction_asked;
+        let before = ears::replaced(&history.log);
+        let ears = record.ears.iter().map(|ear| ear.judge(&history.log, &before, compacted));
+        let mut wrong: Vec<String> = ears.filter_map(Result::err).collect();
+        wrong.extend(record.looks.judge(&history.log, compacted).err());
         drop(record);
+        let report = checker::check(&history);
         self.tell(&report);
-        match report.violations.is_empty() {
-            true => Ok(()),
-            false => Err(report.violations.join("\n")),
-        }
+        wrong.extend(report.violations);
+        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
     }
 
     fn tell(&mut self, report: &Report) {

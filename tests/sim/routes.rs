@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kvorum::node::Outgoing;
 use kvorum::raft::{Message, MessageType};
+use kvorum::sim::{Mark, mark};
 use tokio::sync::{mpsc, oneshot};
 
 use super::network::{Question, Sent};
@@ -91,6 +92,12 @@ impl World {
         let ends = self.snapshots_sent.clone();
         let index = message.get_snapshot().get_metadata().index;
         self.note(Some(sender.seat), "snapshot", format!("to {to:x} as of {index}"));
+        self.sending.push(sender);
+        if let Some(process) = &self.seats[sender.seat].process
+            && process.services.node.metrics().defrag_inflight.get() > 0
+        {
+            mark(Mark::DefragmentedBesideSnapshot);
+        }
         let (pieces, chunks) = mpsc::channel(4);
         let (told, answer) = oneshot::channel();
         let cut = self.is_cut(from, to);
@@ -105,6 +112,7 @@ impl World {
         let pause = Duration::from_micros(self.latency_us());
         // Some break off on the way.
         let breaks_after = if self.seed.below(3) == 0 { self.seed.below(3) } else { u64::MAX };
+        let mut rot = self.rots_on_arrival(to);
         let travel = async move {
             let (mut bytes, mut count) = (0, 0);
             while let Some(Ok(piece)) = state.chunks.recv().await {
@@ -113,6 +121,11 @@ impl World {
                 count += 1;
                 if count > breaks_after || pieces.send(Ok(piece)).await.is_err() {
                     break;
+                }
+                if let Some(rot) = rot.take_if(|rot| rot.is_within(bytes)) {
+                    // When it has been written.
+                    tokio::time::sleep(pause).await;
+                    rot.strike();
                 }
             }
             let whole = bytes == state.bytes && count <= breaks_after;
@@ -129,6 +142,9 @@ impl World {
     pub fn tell_ends(&mut self) {
         let ends = std::mem::take(&mut *self.snapshots_sent.borrow_mut());
         for (life, to, arrived) in ends {
+            if let Some(place) = self.sending.iter().position(|one| *one == life) {
+                self.sending.remove(place);
+            }
             self.note(Some(life.seat), "arrived", format!("at {to:x}: {arrived}"));
             if let Some(process) = &self.seats[life.seat].process
                 && process.life == life
@@ -166,7 +182,16 @@ impl World {
             }};
         }
         match question {
-            Question::Renew(lease, reply) => answer!(reply, node.renew_here(lease)),
+            Question::Renew(lease, reply) => {
+                let renewed = async move {
+                    let renewed = node.renew_here(lease).await;
+                    if renewed.is_ok() {
+                        mark(Mark::LeaseRenewedThroughFollower);
+                    }
+                    renewed
+                };
+                answer!(reply, renewed);
+            }
             Question::TimeToLive(lease, keys, reply) => {
                 answer!(reply, node.time_to_live_here(lease, keys));
             }

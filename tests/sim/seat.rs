@@ -1,23 +1,46 @@
 //! A member's seat: its machine, which outlives its processes.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use kvorum::config::Config;
+use kvorum::error::Fault;
 use kvorum::members::{self, Members};
-use kvorum::node::{Connect, Joined};
-use kvorum::raft::Entry;
+use kvorum::node::{BootError, Connect, Damage, Heard, Joined, Told};
+use kvorum::raft::Flow;
 use kvorum::sim::{Ground, Member, Part};
 use kvorum::storage::disk::sim::{Crash, SimDisk};
 use kvorum::storage::layout::Layout;
-use kvorum::storage::wal::{Options, Wal};
+use kvorum::storage::wal;
 use parking_lot::Mutex;
 
 use super::clients::Services;
 use super::network::{Link, Wire};
+use super::panics::words;
 use super::profile::Profile;
 use super::tasks::Life;
+
+/// Why a process ended of itself.
+#[derive(Clone, Debug)]
+pub struct Death {
+    pub why: String,
+    /// Whether the member must not come back under its id.
+    pub forgot: bool,
+}
+
+/// Why a process did not come about.
+pub enum Unstarted {
+    Died {
+        why: String,
+        panicked: bool,
+    },
+    /// The member must not come back under its id.
+    Forgotten(String),
+    /// It needs another member's state.
+    Damaged(Box<Damage>),
+}
 
 /// A machine with a disk, and the process on it, if it runs.
 pub struct Seat {
@@ -25,6 +48,7 @@ pub struct Seat {
     pub id: u64,
     config: Config,
     segment_bytes: u64,
+    tight_watches: bool,
     pub disk: SimDisk,
     pub process: Option<Process>,
     lives: u64,
@@ -34,6 +58,12 @@ pub struct Seat {
     pub is_full: bool,
     /// Whether the member that was here has been removed, and none has taken its place.
     pub is_empty: bool,
+    /// Whether what was damaged here is being made good; nothing starts meanwhile.
+    pub heals: bool,
+    /// What the member that was here has forgotten, as far as it noted that.
+    pub forgot: Option<String>,
+    /// Whether the newest start did not come to its end.
+    pub failed_to_start: bool,
     /// How the member that is here was told of the others, if it joined them.
     joined: Option<Joined>,
     /// Until when the process stands still, in microseconds.
@@ -48,9 +78,11 @@ pub struct Process {
     /// When each part takes its next turn, of those that were asked to.
     pub turns: [Option<u64>; Part::ALL.len()],
     pub stopping: bool,
+    /// How entries reached the others when it was last seen to lead.
+    pub flows: BTreeMap<u64, Flow>,
 }
 
-fn url(number: usize) -> String {
+pub fn url(number: usize) -> String {
     format!("http://m{number}:2380")
 }
 
@@ -70,6 +102,8 @@ impl Seat {
             compact_hash_check_time: Some(Duration::from_secs(5)),
             compaction_batch_limit: profile.compaction_batch,
             watch_progress_notify_interval: Duration::from_secs(2),
+            quota_backend_bytes: profile.quota_bytes,
+            auto_replace: true,
             metrics_extensive: false,
             ..Config::default()
         };
@@ -79,42 +113,52 @@ impl Seat {
             id,
             config,
             segment_bytes: profile.segment_bytes,
+            tight_watches: profile.tight_watches,
             disk: SimDisk::new(disk_seed),
             process: None,
             lives: 0,
             harmed: false,
             is_full: false,
             is_empty: false,
+            heals: false,
+            forgot: None,
+            failed_to_start: false,
             joined: None,
             paused_until_us: 0,
         }
     }
 
-    /// Starts a process; what hindered it, otherwise.
+    /// Starts a process that others have told what they `heard` of it; what hindered it, otherwise.
     pub fn start(
         &mut self,
         wire: &Arc<Mutex<Wire>>,
         seed: u64,
         wall_ms: u64,
-    ) -> Result<(), String> {
+        heard: Heard,
+    ) -> Result<(), Unstarted> {
         assert!(self.process.is_none(), "one process at a time");
+        if let Some(why) = &self.forgot {
+            return Err(Unstarted::Forgotten(why.clone()));
+        }
         self.lives += 1;
-        let ground = Ground {
-            disk: Arc::new(self.disk.clone()),
-            seed,
-            wall_ms,
-            segment_bytes: self.segment_bytes,
-        };
         let (own, wire) = (self.id, wire.clone());
         let connect: Connect = Box::new(move |_| Ok(Arc::new(Link { own, wire })));
-        let (config, joined) = (&self.config, self.joined.clone());
+        let told = Told { joined: self.joined.clone(), heard };
+        let (config, ground) = (&self.config, self.ground(seed, wall_ms));
         let started =
-            catch_unwind(AssertUnwindSafe(|| Member::start(config, ground, joined, connect)));
+            catch_unwind(AssertUnwindSafe(|| Member::start(config, ground, told, connect)));
         let member = match started {
             Ok(Ok(member)) => member,
-            Ok(Err(error)) => return Err(error.to_string()),
-            Err(panic) => return Err(words(&*panic)),
+            Ok(Err(BootError::Forgotten(why))) => return Err(Unstarted::Forgotten(why)),
+            Ok(Err(BootError::Damaged(damage))) => return Err(Unstarted::Damaged(damage)),
+            Ok(Err(error)) => {
+                return Err(Unstarted::Died { why: error.to_string(), panicked: false });
+            }
+            Err(panic) => {
+                return Err(Unstarted::Died { why: words(&*panic).why, panicked: true });
+            }
         };
+        self.failed_to_start = false;
         let node = member.handle();
         let services = Services {
             kv: kvorum::sim::kv(node.clone()),
@@ -123,17 +167,42 @@ impl Seat {
         };
         let life = Life { seat: self.number, number: self.lives };
         let turns = [None; Part::ALL.len()];
-        self.process = Some(Process { life, member, services, turns, stopping: false });
+        self.process = Some(Process {
+            life,
+            member,
+            services,
+            turns,
+            stopping: false,
+            flows: BTreeMap::new(),
+        });
         Ok(())
     }
 
+    fn ground(&self, seed: u64, wall_ms: u64) -> Ground {
+        Ground {
+            disk: Arc::new(self.disk.clone()),
+            seed,
+            wall_ms,
+            segment_bytes: self.segment_bytes,
+            tight_watches: self.tight_watches,
+        }
+    }
+
+    /// Makes the state again from another member's.
+    pub fn remake(&self, damage: &Damage) -> Result<(), BootError> {
+        kvorum::sim::remake(&self.config, &self.ground(0, 0), damage)
+    }
+
     /// Lets a part of the process take its turn; what killed the process, if something did.
-    pub fn turn(&mut self, part: Part) -> Result<(), String> {
+    pub fn turn(&mut self, part: Part) -> Result<(), Death> {
         let Some(process) = &mut self.process else { return Ok(()) };
         let member = &mut process.member;
         match catch_unwind(AssertUnwindSafe(|| member.turn(part))) {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(fault)) => Err(fault.to_string()),
+            Ok(Err(fault)) => {
+                let forgot = matches!(fault, Fault::Forgotten(_));
+                Err(Death { why: fault.to_string(), forgot })
+            }
             Err(panic) => Err(words(&*panic)),
         }
     }
@@ -168,32 +237,24 @@ impl Seat {
         self.is_full |= bytes.is_some();
     }
 
-    /// Whether a process may die here without being to blame.
-    pub fn excuses(&self) -> bool {
-        self.harmed || self.is_full
-    }
-
     /// Whether an entry would be there if the machine lost power now.
-    pub fn holds_durably(&self, entry: &Entry) -> Result<bool, String> {
+    pub fn holds(&self, index: u64, term: u64) -> Result<bool, String> {
         let disk = self.disk.fork();
         disk.crash(Crash::LoseAll);
-        let layout = Layout::new(&self.config.data_dir(), None);
-        let options = Options { segment_bytes: self.segment_bytes, prefill: false };
-        let opened = Wal::open(Arc::new(disk), &layout.wal, None, options);
-        let (_, log) = opened.map_err(|fault| format!("m{}: {fault}", self.number))?;
-        let has = |known: &kvorum::storage::wal::Entry| {
-            (known.index, known.term) == (entry.index, entry.term)
-        };
-        Ok(log.snapshot.index >= entry.index || log.entries.iter().any(has))
+        let log = self.open_log(&disk)?;
+        let has = |known: &wal::Entry| (known.index, known.term) == (index, term);
+        Ok(log.snapshot.index >= index || log.entries.iter().any(has))
     }
-}
 
-/// What a panic said.
-pub fn words(panic: &(dyn std::any::Any + Send)) -> String {
-    if let Some(died) = panic.downcast_ref::<kvorum::sim::Died>() {
-        return died.0.clone();
+    /// What is in the log on a disk.
+    pub fn open_log(&self, disk: &SimDisk) -> Result<wal::Recovered, String> {
+        let options = wal::Options { segment_bytes: self.segment_bytes, prefill: false };
+        let opened = wal::Wal::open(Arc::new(disk.clone()), &self.layout().wal, None, options);
+        opened.map(|(_, log)| log).map_err(|fault| format!("m{}: {fault}", self.number))
     }
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no words");
-    format!("panic: {text}")
+
+    /// Where everything is.
+    pub fn layout(&self) -> Layout {
+        Layout::new(&self.config.data_dir(), None)
+    }
 }

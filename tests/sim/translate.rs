@@ -12,6 +12,8 @@ use prost::Message as _;
 
 use crate::checker::history::{Compare, Event, Range, Reply, Request, Row, Span, Target, Txn};
 
+use super::looks::Look;
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -39,6 +41,11 @@ pub fn range(range: &Range) -> RangeRequest {
     }
 }
 
+/// A range as of a revision.
+pub fn look(look: &Look) -> RangeRequest {
+    RangeRequest { revision: look.at, count_only: look.count_only, ..range(&look.range) }
+}
+
 pub fn delete(span: &Span) -> DeleteRangeRequest {
     DeleteRangeRequest {
         key: span.key.clone().into(),
@@ -55,7 +62,11 @@ pub fn txn(txn: &Txn) -> TxnRequest {
     }
 }
 
-fn op(request: &Request) -> RequestOp {
+pub fn op_of(range: RangeRequest) -> RequestOp {
+    RequestOp { request: Some(Op::RequestRange(range)) }
+}
+
+pub fn op(request: &Request) -> RequestOp {
     RequestOp {
         request: Some(match request {
             Request::Put { key, value } => Op::RequestPut(put(key, value, 0)),
@@ -103,10 +114,20 @@ pub fn from_delete(delete: &DeleteRangeRequest) -> Request {
     Request::Delete(Span { key: text(&delete.key), end: end_from(&delete.range_end) })
 }
 
+/// The revisions that the ranges of a transaction are as of.
+pub fn revisions_of(txn: &TxnRequest) -> impl Iterator<Item = i64> {
+    txn.success.iter().filter_map(|op| match &op.request {
+        Some(Op::RequestRange(range)) if range.revision != 0 => Some(range.revision),
+        _ => None,
+    })
+}
+
 fn from_op(op: &RequestOp) -> Option<Request> {
     Some(match op.request.as_ref()? {
         Op::RequestPut(put) => from_put(put),
         Op::RequestDeleteRange(delete) => from_delete(delete),
+        // It is judged by itself, and changes nothing.
+        Op::RequestRange(range) if range.revision != 0 => return None,
         Op::RequestRange(range) => Request::Range(Range {
             key: text(&range.key),
             end: end_from(&range.range_end),
@@ -145,6 +166,14 @@ pub fn row(bytes: &Bytes) -> Row {
     }
 }
 
+pub fn header_of(response: &RangeResponse) -> i64 {
+    response.header.as_ref().map_or(0, |header| header.revision)
+}
+
+pub fn has_nested(replies: &[Reply]) -> bool {
+    replies.iter().any(|reply| matches!(reply, Reply::Txn { .. }))
+}
+
 pub fn rows(response: &RangeResponse) -> Reply {
     let rows = response.kvs.iter().map(row).collect();
     Reply::Range { count: response.count as usize, rows }
@@ -162,13 +191,15 @@ pub fn txn_reply(response: &TxnResponse) -> Reply {
     Reply::Txn { succeeded: response.succeeded, replies: replies.collect() }
 }
 
-/// An event that a watch heard.
-pub fn event(bytes: &Bytes) -> Event {
+/// An event that a watch heard, and the row that it replaced, if that came with it.
+pub fn told(bytes: &Bytes) -> (Event, Option<Row>) {
     let event = kvorum::pb::Event::decode(bytes.clone()).expect("an event is an event");
     let kind = event.r#type();
+    let previous = event.prev_kv.as_ref().map(row);
     let row = row(&event.kv.expect("an event has a row"));
-    match kind {
+    let event = match kind {
         EventType::Put => Event::Put(row),
         EventType::Delete => Event::Delete { key: row.key, modified: row.modified },
-    }
+    };
+    (event, previous)
 }

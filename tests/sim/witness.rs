@@ -7,13 +7,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kvorum::pb::internal_raft_request::Command;
-use kvorum::pb::{AlarmType, InternalRaftRequest, PutRequest, alarm_request::AlarmAction};
+use kvorum::pb::{
+    AlarmType, InternalRaftRequest, PutRequest, TxnRequest, alarm_request::AlarmAction,
+};
 use kvorum::raft::{Entry, EntryType};
+use kvorum::sim::{Mark, mark};
 use prost::Message as _;
 
 use crate::checker::history::{Event, Op, Outcome, Request, Span, Txn};
 use crate::checker::replay::Store;
 
+use super::clients::Lifetime;
 use super::translate;
 
 /// The log so far.
@@ -29,6 +33,9 @@ pub struct Witness {
     /// What leases did that ended: no client sent that.
     pub revocations: Vec<Op>,
     leases: BTreeMap<i64, BTreeSet<String>>,
+    /// All that were ever granted.
+    granted: BTreeSet<i64>,
+    compacted: i64,
     lease_of: BTreeMap<String, i64>,
     /// Until when leases were promised to live, in microseconds, by clients' answers.
     promised: BTreeMap<i64, u64>,
@@ -101,6 +108,7 @@ impl Witness {
         match command {
             Command::Put(put) => self.put(&put),
             Command::DeleteRange(delete) => self.run(&translate::from_delete(&delete), 0),
+            Command::Txn(txn) if self.reads_in_vain(&txn) => {}
             Command::Txn(txn) => {
                 let txn = Request::Txn(translate::from_txn(&txn));
                 if self.out_of_space.is_empty() || !puts(&txn) {
@@ -109,6 +117,10 @@ impl Witness {
             }
             Command::LeaseGrant(grant) if self.out_of_space.is_empty() => {
                 self.leases.entry(grant.id).or_default();
+                self.granted.insert(grant.id);
+            }
+            Command::Compaction(compaction) if compaction.revision <= self.revision => {
+                self.compacted = self.compacted.max(compaction.revision);
             }
             Command::LeaseRevoke(revoke) => return self.revoke(now_us, revoke.id),
             Command::Alarm(alarm) => self.alarm(&alarm)?,
@@ -117,14 +129,43 @@ impl Witness {
         Ok(())
     }
 
+    /// Whether a transaction is refused for what it reads.
+    fn reads_in_vain(&self, txn: &TxnRequest) -> bool {
+        let can_be_read = self.compacted..=self.revision;
+        translate::revisions_of(txn).any(|revision| !can_be_read.contains(&revision))
+    }
+
+    /// Holds what a client was told of leases against the log.
+    pub fn check_lifetime(&self, told: &Lifetime) -> Result<(), String> {
+        match told {
+            Lifetime::Of { lease, ttl: -1, .. } if self.leases.contains_key(lease) => {
+                Err(format!("lease {lease:x} was said to be gone, and is not"))
+            }
+            Lifetime::Of { ttl: -1, .. } => {
+                mark(Mark::LeaseGoneAsked);
+                Ok(())
+            }
+            // A new leader gives each an election timeout more.
+            Lifetime::Of { lease, ttl, granted_ttl } if *ttl > granted_ttl + 2 => {
+                Err(format!("lease {lease:x} of {granted_ttl} s was said to live {ttl} s"))
+            }
+            Lifetime::Of { .. } => Ok(()),
+            Lifetime::There(there) => match there.iter().find(|id| !self.granted.contains(id)) {
+                Some(lease) => Err(format!("lease {lease:x} was never granted")),
+                None => Ok(()),
+            },
+        }
+    }
+
     fn alarm(&mut self, alarm: &kvorum::pb::AlarmRequest) -> Result<(), String> {
         if alarm.alarm == AlarmType::Corrupt as i32 {
             return Err(format!("CORRUPT was raised for {:x}", alarm.member_id));
         }
         if alarm.action == AlarmAction::Activate as i32 {
+            mark(Mark::NospaceRaised);
             self.out_of_space.insert(alarm.member_id);
-        } else {
-            self.out_of_space.remove(&alarm.member_id);
+        } else if self.out_of_space.remove(&alarm.member_id) {
+            mark(Mark::NospaceDisarmed);
         }
         Ok(())
     }
@@ -148,6 +189,9 @@ impl Witness {
                 && let Some(keys) = self.leases.get_mut(&old)
             {
                 keys.remove(event.key());
+                if lease != 0 && lease != old {
+                    mark(Mark::LeaseKeyMoved);
+                }
             }
             if lease != 0 {
                 self.lease_of.insert(event.key().to_owned(), lease);
@@ -167,6 +211,12 @@ impl Witness {
             return Err(format!(
                 "lease {lease:x} was promised to live until {promised} us and ended at {now_us}"
             ));
+        }
+        if !self.given_up.contains(&lease) {
+            mark(Mark::LeaseExpired);
+            if !keys.is_empty() {
+                mark(Mark::LeaseTookKeys);
+            }
         }
         let delete = |key: String| Request::Delete(Span { key, end: None });
         let success: Vec<Request> = keys.into_iter().map(delete).collect();

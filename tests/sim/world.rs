@@ -11,17 +11,21 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kvorum::raft::{Message, Role};
-use kvorum::sim::Part;
+use kvorum::raft::{Flow, Message, Role};
+use kvorum::sim::{Mark, Part, mark};
 use kvorum::storage::disk::sim::Seed;
 use parking_lot::Mutex;
 
+use super::asking;
 use super::clients::{self, Busy, Record, Shared};
+use super::ears::{self, Manner};
 use super::journal::Journal;
 use super::network::{Question, Wire};
+use super::panics::words;
 use super::profile::Profile;
 use super::replace::Replacing;
-use super::seat::{Seat, words};
+use super::rot::Rot;
+use super::seat::Seat;
 use super::tasks::{Life, Tasks};
 use super::witness::Witness;
 
@@ -49,12 +53,14 @@ pub enum Happening {
     Restart(usize),
     Space(usize),
     Replace,
+    /// How far the healing of a damaged member has come.
+    Mend,
     Heal(Vec<(u64, u64)>),
 }
 
-/// A watch that somebody listens to.
+/// A watch stream that somebody listens to.
 pub struct Listening {
-    pub number: usize,
+    pub ears: Vec<usize>,
     pub life: Life,
     pub ended: Rc<Cell<bool>>,
 }
@@ -85,6 +91,10 @@ pub struct World {
     /// Processes that have given leadership away and are to stop.
     pub handed_over: Rc<RefCell<Vec<Life>>>,
     pub replacing: Option<Replacing>,
+    /// The machine whose disk grows old.
+    pub rot: Option<Rot>,
+    /// Members that are sending whole states.
+    pub sending: Vec<Life>,
     /// When members last changed.
     pub replaced_us: u64,
     /// Whether clients ask and faults come.
@@ -120,6 +130,8 @@ impl World {
             last_arrival: BTreeMap::new(),
             handed_over: Rc::default(),
             replacing: None,
+            rot: None,
+            sending: Vec::new(),
             replaced_us: 0,
             chaos: true,
             counts: BTreeMap::new(),
@@ -228,7 +240,10 @@ impl World {
             return self.died(seat, &why);
         }
         match part {
-            Part::Driver => self.check_leader(seat)?,
+            Part::Driver => {
+                self.check_leader(seat)?;
+                self.check_load(seat)?;
+            }
             Part::Applier => self.check_level(seat)?,
             _ => {}
         }
@@ -272,7 +287,20 @@ impl World {
             }
             Some(_) => {}
         }
+        self.look_at_followers(seat);
         Ok(())
+    }
+
+    /// Sees whether a leader probes a follower that it had sent a stream of entries.
+    fn look_at_followers(&mut self, seat: usize) {
+        let Some(process) = &mut self.seats[seat].process else { return };
+        let followers = process.member.followers();
+        for one in followers {
+            let before = process.flows.insert(one.id, one.flow);
+            if before == Some(Flow::Replicate) && one.flow == Flow::Probe {
+                mark(Mark::FollowerProbedAgain);
+            }
+        }
     }
 
     /// Takes in what members have done since the last look.
@@ -299,6 +327,9 @@ impl World {
             self.witness.promise(lease, until);
         }
         self.witness.given_up.extend(record.given_up.drain(..));
+        for told in record.lifetimes.drain(..) {
+            self.witness.check_lifetime(&told)?;
+        }
         let freed = std::mem::take(&mut record.freed);
         drop(record);
         for client in freed {
@@ -309,20 +340,27 @@ impl World {
         Ok(())
     }
 
+    /// Whether members change, or have a moment ago.
+    pub fn is_changing(&self) -> bool {
+        let lately = self.replaced_us > 0 && self.now_us < self.replaced_us + 5_000_000;
+        self.replacing.is_some() || self.heals() || lately
+    }
+
     /// An entry that is committed is on the disks of a majority.
     fn check_durable(&mut self, seat: usize, entry: &kvorum::raft::Entry) -> Result<(), String> {
         let Some(process) = &self.seats[seat].process else { return Ok(()) };
         let members = process.services.node.members();
         let voters: Vec<u64> =
             members.iter().filter(|member| !member.is_learner).map(|member| member.id).collect();
-        let changing = self.replacing.is_some() || self.now_us < self.replaced_us + 5_000_000;
         let founding = entry.index <= self.profile.members as u64;
-        if voters.is_empty() || founding || changing && self.replaced_us > 0 {
+        if voters.is_empty() || founding || self.is_changing() {
             return Ok(());
         }
         let mut holders = 0;
         for seat in self.seats.iter().filter(|seat| voters.contains(&seat.id)) {
-            holders += usize::from(seat.holds_durably(entry)?);
+            // What it had is its own affair, and the others have it.
+            let has = self.is_rotten(seat.number) || seat.holds(entry.index, entry.term)?;
+            holders += usize::from(has);
         }
         *self.counts.entry("durable").or_default() += 1;
         if holders * 2 <= voters.len() {
@@ -348,10 +386,10 @@ impl World {
             ran = true;
             self.journal.mix(&[task]);
             if let Err(panic) = self.tasks.poll(task) {
-                let why = words(&*panic);
+                let death = words(&*panic);
                 match owner {
-                    Some(life) => self.died(life.seat, &why)?,
-                    None => return Err(format!("the network died: {why}")),
+                    Some(life) => self.died(life.seat, &death)?,
+                    None => return Err(format!("the network died: {}", death.why)),
                 }
             }
         }
@@ -367,15 +405,14 @@ impl World {
                 let pause = 500_000 + self.seed.below(4_000_000);
                 self.plan(self.now_us + pause, Happening::Watch);
                 let seat = self.any_process();
-                self.begin_watch(seat, clients::watch);
+                self.begin_watch(seat, ears::any);
             }
-            Happening::ComeBack(seat) => {
-                self.begin_watch(Some(seat), |_, record, _| clients::watch_from_compaction(record));
-            }
+            Happening::ComeBack(seat) => self.begin_watch(Some(seat), ears::from_compaction),
             Happening::Fault => self.fault()?,
             Happening::Restart(seat) => self.start(seat)?,
             Happening::Space(seat) => self.free(seat),
             Happening::Replace => self.go_on_replacing()?,
+            Happening::Mend => self.go_on_healing()?,
             Happening::Heal(cuts) => self.heal(&cuts),
         }
         Ok(())
@@ -401,7 +438,7 @@ impl World {
             clients::think(&mut self.seed, &self.record.borrow(), self.profile.keys, self.unique);
         let Some(process) = &self.seats[seat].process else { return };
         let busy = Busy { client, record: self.record.clone() };
-        let asking = clients::ask(process.services.clone(), ask, busy, self.clock());
+        let asking = asking::ask(process.services.clone(), ask, busy, self.clock());
         self.tasks.spawn(Some(process.life), asking);
     }
 
@@ -420,14 +457,20 @@ impl World {
         if self.seats[seat].process.is_none() {
             return;
         }
-        let number = watch(&mut self.seed, &mut self.record.borrow_mut(), self.profile.keys);
+        let count = [1, 1, 2, 3][self.seed.below(4) as usize];
+        let mut ears = Vec::new();
+        for _ in 0..count {
+            let record = &mut self.record.borrow_mut();
+            ears.push(watch(&mut self.seed, record, self.profile.keys));
+        }
+        let manner = Manner::draw(&mut self.seed);
         let Some(process) = &self.seats[seat].process else { return };
-        let ended = Rc::new(Cell::new(false));
-        let (node, life) = (process.services.node.clone(), process.life);
+        let (ended, record) = (Rc::new(Cell::new(false)), self.record.clone());
+        let (watching, life) = (process.member.watch(), process.life);
         let listening =
-            clients::listen(node, number, self.record.clone(), self.clock(), ended.clone());
+            ears::listen(watching, ears.clone(), manner, record, self.clock(), ended.clone());
         self.tasks.spawn(Some(life), listening);
-        self.watches.push(Listening { number, life, ended });
+        self.watches.push(Listening { ears, life, ended });
     }
 }
 

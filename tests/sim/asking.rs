@@ -1,0 +1,257 @@
+//! Simulated clients at work: a request, its answer, and what of it goes on record.
+
+use kvorum::machine::Reply as Answered;
+use kvorum::node::Outgoing;
+use kvorum::pb::internal_raft_request::Command;
+use kvorum::pb::kv_server::Kv as _;
+use kvorum::pb::lease_server::Lease as _;
+use kvorum::pb::response_op::Response as OpAnswer;
+use kvorum::pb::{
+    AlarmRequest, AlarmType, CompactionRequest, LeaseGrantRequest, LeaseRevokeRequest, TxnRequest,
+    alarm_request::AlarmAction,
+};
+use kvorum::sim::{Kv, Mark, mark};
+use tonic::{Request as Call, Status};
+
+use crate::checker::history::{Answer, Op, Outcome, Reply, Request, Txn};
+
+use super::clients::{Ask, Busy, Lifetime, Services, Shared};
+use super::looks::{self, Look, Seen, Within};
+use super::translate;
+
+/// Statuses after which a request surely did not happen.
+const REFUSALS: [&str; 4] = [
+    "etcdserver: requested lease not found",
+    "etcdserver: too many requests",
+    "etcdserver: mvcc: required revision has been compacted",
+    "etcdserver: mvcc: required revision is a future revision",
+];
+
+/// Asks a member, and records what it answers.
+pub async fn ask(services: Services, ask: Ask, busy: Busy, now_us: impl Fn() -> u64) {
+    let record = busy.record.clone();
+    match ask {
+        Ask::Kv { request, lease } => {
+            let number = begin(&record, busy.client, now_us(), &request);
+            let answered = kv(&services.kv, &request, lease).await;
+            end(&record, number, now_us(), answered);
+        }
+        Ask::Look(look) => self::look(&services, look, &busy, now_us).await,
+        Ask::Hash { revision } => {
+            if let Ok(hash) = services.node.hash_kv(revision).await {
+                record.borrow_mut().looks.hashes.push(hash);
+            }
+        }
+        Ask::State => {
+            if let Ok(state) = kvorum::sim::hand_out(services.node).await
+                && let Some(file) = gather(state).await
+            {
+                let read = looks::read_state(&file).expect("a whole state can be read");
+                record.borrow_mut().looks.states.push(read);
+                mark(Mark::StateHandedOut);
+            }
+        }
+        Ask::Disarm => disarm(&services).await,
+        Ask::Compact { revision, physical } => {
+            let mut asking = record.borrow_mut();
+            asking.compaction_asked = asking.compaction_asked.max(revision);
+            drop(asking);
+            let request = CompactionRequest { revision, physical };
+            if services.kv.compact(Call::new(request)).await.is_ok() {
+                let mut record = record.borrow_mut();
+                record.compacted = record.compacted.max(revision);
+            }
+        }
+        of_leases => leases(&services, of_leases, &record, now_us()).await,
+    }
+}
+
+async fn leases(services: &Services, ask: Ask, record: &Shared, call_us: u64) {
+    match ask {
+        Ask::Grant { ttl } => {
+            let request = LeaseGrantRequest { ttl, id: 0 };
+            if let Ok(granted) = services.lease.lease_grant(Call::new(request)).await {
+                let granted = granted.into_inner();
+                let mut record = record.borrow_mut();
+                record.leases.push(granted.id);
+                record.promises.push((granted.id, call_us + granted.ttl as u64 * 1_000_000));
+            }
+        }
+        Ask::KeepAlive { lease } => {
+            if let Ok(ttl) = services.node.renew(lease).await {
+                let until = call_us + ttl as u64 * 1_000_000;
+                record.borrow_mut().promises.push((lease, until));
+            }
+        }
+        Ask::Revoke { lease } => {
+            record.borrow_mut().given_up.push(lease);
+            let request = Call::new(LeaseRevokeRequest { id: lease });
+            // However it ends, the lease is not counted on any more.
+            let _ = services.lease.lease_revoke(request).await;
+        }
+        Ask::TimeToLive { lease } => {
+            if let Ok(told) = services.node.time_to_live(lease, true).await {
+                let (ttl, granted_ttl) = (told.ttl, told.granted_ttl);
+                let told = Lifetime::Of { lease, ttl, granted_ttl };
+                record.borrow_mut().lifetimes.push(told);
+            }
+        }
+        Ask::Leases => {
+            if let Ok(there) = services.node.leases().await {
+                record.borrow_mut().lifetimes.push(Lifetime::There(there));
+            }
+        }
+        _ => unreachable!("the caller has seen to the others"),
+    }
+}
+
+async fn disarm(services: &Services) {
+    let alarm = AlarmRequest {
+        action: AlarmAction::Get as i32,
+        alarm: AlarmType::Nospace as i32,
+        ..AlarmRequest::default()
+    };
+    let listed = services.node.propose(Command::Alarm(alarm)).await;
+    let Ok(Answered::Alarm(listed)) = listed else { return };
+    for raised in listed.alarms {
+        let (action, member_id) = (AlarmAction::Deactivate as i32, raised.member_id);
+        let disarm = AlarmRequest { action, member_id, ..alarm };
+        let _ = services.node.propose(Command::Alarm(disarm)).await;
+    }
+}
+
+/// All pieces of a state, if they come to an end.
+pub async fn gather(mut state: Outgoing) -> Option<Vec<u8>> {
+    let mut file = Vec::new();
+    while let Some(piece) = state.chunks.recv().await {
+        file.extend_from_slice(&piece.ok()?);
+    }
+    (file.len() as u64 == state.bytes).then_some(file)
+}
+
+/// Reads as of a revision, perhaps within a transaction.
+async fn look(services: &Services, look: Look, busy: &Busy, now_us: impl Fn() -> u64) {
+    let record = &busy.record;
+    let (floor, compacted) = {
+        let record = record.borrow();
+        (record.revision, record.compacted)
+    };
+    let range = translate::look(&look);
+    let (answer, op) = match &look.within {
+        Within::Nothing => {
+            let answer = services.kv.range(Call::new(range)).await.map(tonic::Response::into_inner);
+            (answer.map(|found| (translate::header_of(&found), translate::rows(&found))), None)
+        }
+        within => {
+            let put = match within {
+                Within::Putting(key, value) => {
+                    Some(Request::Put { key: key.clone(), value: value.clone() })
+                }
+                _ => None,
+            };
+            let mut success: Vec<_> = put.iter().map(translate::op).collect();
+            success.push(translate::op_of(range));
+            // The history knows the put; the range is looked at on its own.
+            let txn = Request::Txn(Txn {
+                compare: Vec::new(),
+                success: put.clone().into_iter().collect(),
+                failure: Vec::new(),
+            });
+            let op = put.map(|_| begin(record, busy.client, now_us(), &txn));
+            let request = TxnRequest { success, ..TxnRequest::default() };
+            let answer = services.kv.txn(Call::new(request)).await;
+            (answer.and_then(|answer| in_txn(answer.into_inner())), op)
+        }
+    };
+    let status = |status: &Status| status.message().to_owned();
+    if let Some(number) = op {
+        let replies = vec![Reply::Put];
+        let answered = match &answer {
+            Ok((revision, _)) => {
+                let reply = Reply::Txn { succeeded: true, replies };
+                Ok(Answer { revision: *revision, reply })
+            }
+            Err(status) => Err(status.clone()),
+        };
+        end(record, number, now_us(), answered);
+    }
+    let answer = answer.map_err(|refused| status(&refused));
+    record.borrow_mut().looks.seen.push(Seen { look, floor, compacted, answer });
+}
+
+/// What the range at the end of a transaction found.
+fn in_txn(answer: kvorum::pb::TxnResponse) -> Result<(i64, Reply), Status> {
+    let revision = answer.header.as_ref().map_or(0, |header| header.revision);
+    match answer.responses.last().and_then(|last| last.response.as_ref()) {
+        Some(OpAnswer::ResponseRange(found)) => Ok((revision, translate::rows(found))),
+        _ => Err(Status::internal("a transaction without its range")),
+    }
+}
+
+fn begin(record: &Shared, client: usize, call_us: u64, request: &Request) -> usize {
+    let mut record = record.borrow_mut();
+    let (call, request) = (call_us * 1000, request.clone());
+    let client = client as u64 + 1;
+    record.history.ops.push(Op { client, call, end: None, request, outcome: Outcome::Unknown });
+    record.history.ops.len() - 1
+}
+
+fn end(record: &Shared, number: usize, now_us: u64, answered: Result<Answer, Status>) {
+    let mut record = record.borrow_mut();
+    let request = record.history.ops[number].request.clone();
+    let outcome = match answered {
+        Ok(answer) => {
+            record.answered += 1;
+            if matches!(request, Request::Put { .. }) {
+                record.out_of_space = false;
+            }
+            record.revision = record.revision.max(answer.revision);
+            match &answer.reply {
+                Reply::Delete { deleted: 1.. } => record.deleted.push(answer.revision),
+                Reply::Txn { replies, .. } if translate::has_nested(replies) => {
+                    mark(Mark::TxnNested);
+                }
+                _ => {}
+            }
+            Outcome::Answered(answer)
+        }
+        Err(status) => {
+            record.out_of_space |= status.message().ends_with("database space exceeded");
+            *record.refusals.entry(status.message().to_owned()).or_default() += 1;
+            match REFUSALS.contains(&status.message()) {
+                true => Outcome::Refused,
+                false => Outcome::Unknown,
+            }
+        }
+    };
+    let op = &mut record.history.ops[number];
+    (op.end, op.outcome) = (Some(now_us * 1000), outcome);
+}
+
+async fn kv(kv: &Kv, request: &Request, lease: i64) -> Result<Answer, Status> {
+    let (header, reply) = match request {
+        Request::Put { key, value } => {
+            let put = translate::put(key, value, lease);
+            (kv.put(Call::new(put)).await?.into_inner().header, Reply::Put)
+        }
+        Request::Delete(span) => {
+            let delete = translate::delete(span);
+            let answer = kv.delete_range(Call::new(delete)).await?.into_inner();
+            (answer.header, Reply::Delete { deleted: answer.deleted as usize })
+        }
+        Request::Range(range) => {
+            let range = translate::range(range);
+            let answer = kv.range(Call::new(range)).await?.into_inner();
+            let reply = translate::rows(&answer);
+            (answer.header, reply)
+        }
+        Request::Txn(txn) => {
+            let txn = translate::txn(txn);
+            let answer = kv.txn(Call::new(txn)).await?.into_inner();
+            let reply = translate::txn_reply(&answer);
+            (answer.header, reply)
+        }
+    };
+    let revision = header.map_or(0, |header| header.revision);
+    Ok(Answer { revision, reply })
+}

@@ -1,0 +1,43 @@
+//! Panics within a world: noted with their place, not printed, for a world goes on from most.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::panic::{catch_unwind, set_hook, take_hook};
+use std::sync::Once;
+
+use super::seat::Death;
+
+static HOOKED: Once = Once::new();
+
+thread_local! {
+    static WITHIN: Cell<bool> = const { Cell::new(false) };
+    static PLACE: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Runs a world on this thread.
+pub fn within<T>(run: impl FnOnce() -> T) -> T {
+    HOOKED.call_once(|| {
+        let outside = take_hook();
+        set_hook(Box::new(move |panic| {
+            let place = panic.location().map(ToString::to_string).unwrap_or_default();
+            match WITHIN.get() {
+                true => PLACE.replace(place),
+                false => return outside(panic),
+            };
+        }));
+    });
+    WITHIN.set(true);
+    let ran = catch_unwind(std::panic::AssertUnwindSafe(run));
+    WITHIN.set(false);
+    ran.unwrap_or_else(|panic| std::panic::panic_any(words(&*panic).why))
+}
+
+/// What a panic said, and where it was.
+pub fn words(panic: &(dyn Any + Send)) -> Death {
+    if let Some(died) = panic.downcast_ref::<kvorum::sim::Died>() {
+        return Death { why: died.why.clone(), forgot: died.forgot };
+    }
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no words");
+    Death { why: format!("panic at {}: {text}", PLACE.take()), forgot: false }
+}
