@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::StartError;
+use super::{StartError, others};
 use crate::config::{ClusterState, Config, resolve_url};
 use crate::members::{self, JoinError, Members};
 use crate::node::{self, Joined, Told};
@@ -32,8 +32,7 @@ pub(super) async fn introduce(
     config: &Config,
     tls: Option<&Arc<tls::Peers>>,
 ) -> Result<Told, StartError> {
-    let others = config.initial_cluster.iter().filter(|(name, _)| *name != config.name);
-    let urls: Vec<String> = others.map(|(_, url)| url.clone()).collect();
+    let urls = others::named(config);
     if node::is_begun(config) {
         let heard = recall::promises(&urls, tls, PROMISES_PATIENCE).await;
         return Ok(Told { heard, ..Told::default() });

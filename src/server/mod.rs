@@ -20,6 +20,7 @@ mod connection;
 mod discovery;
 mod introduction;
 mod listener;
+mod others;
 mod repair;
 mod replace;
 mod seats;

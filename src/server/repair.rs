@@ -2,18 +2,16 @@
 
 use std::sync::Arc;
 
-use super::StartError;
+use super::{StartError, others};
 use crate::config::Config;
 use crate::node::{self, Damage};
 use crate::peer::{self, headers::Identity};
 use crate::tls;
 
-/// Puts the state of one of the members in `--initial-cluster` in place of this one's.
+/// Puts the state of one of the other members in place of this one's.
 pub(super) async fn repair(config: &Config, damage: &Damage) -> Result<(), StartError> {
     let Damage { cluster_id, member_id, fault, .. } = damage;
     tracing::error!(%fault, "the state of this member is damaged: asking the others for theirs");
-    let others = config.initial_cluster.iter().filter(|(name, _)| *name != config.name);
-    let urls: Vec<String> = others.map(|(_, url)| url.clone()).collect();
     let identity = Identity {
         member_id: *member_id,
         cluster_id: *cluster_id,
@@ -23,6 +21,7 @@ pub(super) async fn repair(config: &Config, damage: &Damage) -> Result<(), Start
         Some(tls) => Some(Arc::new(tls::Peers::new(tls)?)),
         None => None,
     };
+    let urls = others::known(config, tls.as_ref()).await;
     let fetched = peer::fetch(&identity, &urls, tls.as_ref(), &damage.file).await;
     let url = fetched.map_err(|error| StartError::Damaged {
         damage: fault.to_string(),

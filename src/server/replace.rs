@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::StartError;
+use super::{StartError, others};
 use crate::config::{ClusterState, Config, resolve_url};
 use crate::error::Error;
 use crate::members::{self, Change, JoinError, Member};
@@ -27,9 +27,8 @@ use crate::tls;
 
 /// How long to go on asking the others. A leader that is about to miss this member needs a while.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How often they are asked, and how long each may take to say who the members are.
+/// How often they are asked.
 const POLL: Duration = Duration::from_millis(250);
-const MEMBERS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The note that the leader has agreed, and everything is about to move.
 const MOVING: &str = "moving";
@@ -48,7 +47,8 @@ pub(super) async fn resume(config: Config) -> Result<Config, StartError> {
     if node::is_begun(&config) {
         return Ok(config);
     }
-    let (_, members) = join::members(&others(&config), tls(&config)?.as_ref(), PATIENCE).await?;
+    let (_, members) =
+        join::members(&others::named(&config), tls(&config)?.as_ref(), PATIENCE).await?;
     Ok(joining(config, &members))
 }
 
@@ -77,11 +77,11 @@ pub(super) async fn replace(config: Config, refusal: StartError) -> Result<Confi
 
 /// Has the leader replace this member, whoever that is.
 async fn ask(config: &Config, why: &str) -> Result<Vec<Member>, StartError> {
-    let (urls, tls, began) = (others(config), tls(config)?, Instant::now());
+    let (tls, began) = (tls(config)?, Instant::now());
     let mut answer = "nobody to ask".to_owned();
     while began.elapsed() < PATIENCE {
-        for url in &urls {
-            match recall::replace(url, tls.as_ref(), &config.initial_advertise_peer_urls).await {
+        for url in others::known(config, tls.as_ref()).await {
+            match recall::replace(&url, tls.as_ref(), &config.initial_advertise_peer_urls).await {
                 Ok(replaced) => {
                     let id = format!("{:x}", replaced.id);
                     tracing::warn!(id, "this member was replaced: it joins as a learner");
@@ -109,13 +109,13 @@ fn unreplaced(why: String) -> StartError {
 
 /// What an operator should do.
 async fn advise(config: &Config, why: String) -> Result<StartError, StartError> {
-    let (urls, own) = (others(config), &config.initial_advertise_peer_urls);
+    let (urls, own) = (others::named(config), &config.initial_advertise_peer_urls);
     if urls.is_empty() {
         let advice = "No other member has what was agreed on: restore a snapshot into an empty \
                       directory (`kvorum snapshot restore`)";
         return Ok(StartError::Forgotten { why, advice: advice.to_owned() });
     }
-    let known = join::members(&urls, tls(config)?.as_ref(), MEMBERS_PATIENCE).await;
+    let known = join::members(&urls, tls(config)?.as_ref(), others::PATIENCE).await;
     let remove = match known {
         Ok((_, members)) => {
             let is_own =
@@ -135,11 +135,6 @@ async fn advise(config: &Config, why: String) -> Result<StartError, StartError> 
          with --auto-replace, it does all that by itself, if the others have that flag, too"
     );
     Ok(StartError::Forgotten { why, advice })
-}
-
-fn others(config: &Config) -> Vec<String> {
-    let others = config.initial_cluster.iter().filter(|(name, _)| *name != config.name);
-    others.map(|(_, url)| url.clone()).collect()
 }
 
 fn tls(config: &Config) -> Result<Option<Arc<tls::Peers>>, StartError> {

@@ -213,6 +213,22 @@ async fn a_member_without_its_directory_is_replaced_by_itself() {
     .await;
 }
 
+/// Members come and go, and nobody changes what the others were started with.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_is_replaced_by_a_leader_it_was_not_told_of() {
+    let mut cluster = Cluster::start_with(3, |config| config.auto_replace = true).await;
+    let lost = cluster.follower().await;
+    cluster.stop(lost).await;
+    fs::remove_dir_all(cluster.member(lost).data_dir()).expect("it is there");
+    let leader = cluster.leader_but(&[lost]).await;
+    let url = cluster.member(leader).peer_url();
+    cluster.change(lost, |config| config.initial_cluster.retain(|(_, named)| *named != url));
+    cluster.try_start(lost).await.expect("it is replaced");
+    until("a vote", async || cluster.member(lost).put("k", "v").await.ok()).await;
+    cluster.assert_alike().await;
+    cluster.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_replaced_member_had_is_put_aside_and_the_rest_goes_on_after_a_stop() {
     let mut cluster = Cluster::start_with(3, |config| config.auto_replace = true).await;
