@@ -46,7 +46,7 @@ pub trait Disk: Debug + Send + Sync {
     fn free_bytes(&self, _dir: &Path) -> io::Result<u64> {
         Ok(u64::MAX)
     }
-    /// Whether a path exists.
+    /// Whether a path exists. What cannot be told counts as there: who opens it hears why.
     fn exists(&self, path: &Path) -> bool;
     /// Whether `sync` and `sync_dir` do what they say; an engine with files of its own asks.
     fn syncs(&self) -> bool {
