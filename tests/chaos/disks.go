@@ -23,6 +23,8 @@ const (
 	diskOptions = "commit=1000"
 	// fullTime is how long disks stay full.
 	fullTime = 2 * time.Second
+	// quietTime without an alarm is enough to say that none comes back.
+	quietTime = 2 * time.Second
 	// slowTime is how long syncs stay slow.
 	slowTime = 3 * time.Second
 	// endMax is how long a member may take to end once its sync has failed.
@@ -94,8 +96,9 @@ func (r *round) powerCut(member *rig.Member) {
 	member.Back()
 }
 
-// full fills disks and frees them again. Meanwhile members must go on and answer reads, and writes
-// may be refused, but with the reason; what is measured is how soon they are taken afterwards.
+// full fills disks and frees them again. Meanwhile members answer reads, and may refuse writes; what
+// is measured is how soon these are taken afterwards. A member whose last room is taken in the middle
+// of a commit may end; what it acknowledged must be there.
 func (r *round) full(count int) {
 	members := slices.Clone(r.cluster.Members)
 	r.random.Shuffle(len(members), func(i, j int) {
@@ -105,24 +108,30 @@ func (r *round) full(count int) {
 	for _, member := range members {
 		member.Disk.Fill(r.random.Int63n(8 << 20))
 	}
-	writer := r.load.Worker(3000, r.cluster.Client(r.cluster.Endpoints()...))
 	filler := strings.Repeat("x", 100_000)
 	refused := ""
 	for end := time.Now().Add(fullTime); time.Now().Before(end); {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		err := writer.Put(ctx, "fill/full", writer.Value()+" "+filler)
+		err := r.writer.Put(ctx, "fill/full", r.writer.Value()+" "+filler)
 		cancel()
 		if err != nil {
 			refused = err.Error()
 			time.Sleep(10 * time.Millisecond)
 		}
 	}
+	words := "all went on"
 	for _, member := range r.cluster.Members {
-		_, err := r.cluster.Client(member.Endpoint()).Get(harness.Context(r), "k/", clientv3.WithPrefix())
-		if err != nil && !r.cluster.Program.Etcd {
+		client := r.cluster.Client(member.Endpoint())
+		_, err := client.Get(harness.Context(r), "k/", clientv3.WithPrefix())
+		switch {
+		case !member.Running():
+			// The last room was taken while it was writing there.
+			words = "a member ended"
+		case err != nil && !r.cluster.Program.Etcd:
 			r.Errorf("%s does not read while disks are full: %v", member.Options.Name, err)
 		}
 	}
+	r.outcome(words)
 	r.Logf("    refused with: %s", refused)
 	r.struck(func() {
 		for _, member := range members {
@@ -131,12 +140,13 @@ func (r *round) full(count int) {
 				r.spawn([]*rig.Member{member})
 			}
 		}
-		r.disarm(writer)
+		r.disarm()
 	})
+	r.settle()
 }
 
 // disarm ends alarms until a write is taken.
-func (r *round) disarm(writer *rig.Worker) {
+func (r *round) disarm() {
 	client := r.cluster.Client(r.cluster.Endpoints()...)
 	harness.Eventually(r, time.Minute, func() string {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
@@ -144,8 +154,25 @@ func (r *round) disarm(writer *rig.Worker) {
 		if _, err := client.AlarmDisarm(ctx, &clientv3.AlarmMember{}); err != nil {
 			return err.Error()
 		}
-		if err := writer.Put(ctx, "fill/full", writer.Value()); err != nil {
+		if err := r.writer.Put(ctx, "fill/full", r.writer.Value()); err != nil {
 			return err.Error()
+		}
+		return ""
+	})
+}
+
+// settle waits until alarms stay away: a member looks for room from time to time, and raises its
+// alarm again until it has found some.
+func (r *round) settle() {
+	client, quiet := r.cluster.Client(r.cluster.Endpoints()...), time.Now()
+	harness.Eventually(r, time.Minute, func() string {
+		alarms, err := client.AlarmList(harness.Context(r))
+		if err != nil || len(alarms.Alarms) > 0 {
+			_, _ = client.AlarmDisarm(harness.Context(r), &clientv3.AlarmMember{})
+			quiet = time.Now()
+		}
+		if time.Since(quiet) < quietTime {
+			return "alarms come back"
 		}
 		return ""
 	})

@@ -26,6 +26,8 @@ type round struct {
 	cluster *rig.Cluster
 	load    *rig.Load
 	random  *rand.Rand
+	// writer is one more client, for what faults need.
+	writer *rig.Worker
 	// tally is that of the fault that is under way.
 	tally *Tally
 	// took is what the fault that is under way has cost so far; negative before it is known.
@@ -51,6 +53,7 @@ func (r *round) run(b *bag, until time.Time, report *Report) {
 	}()
 	r.load = rig.NewLoad(r.T, r.cluster, plan(r.cluster.Setup.Members, r.random.Int63()))
 	lost := r.load.KeepLeases(kept, keptTTL)
+	r.writer = r.load.Worker(3000, r.load.Client())
 	held := holdLeases(r.T, r.load.Client(), r.random.Int63())
 	for first := true; first || time.Now().Before(until); first = false {
 		one := b.draw(func(f *fault) bool { return f.fits == nil || f.fits(r) })
@@ -104,6 +107,10 @@ func (r *round) underLoad() (before int) {
 		since := r.load.Recorder.Now()
 		time.Sleep(time.Second)
 		before = r.load.Acknowledged(since)
+		if r.load.Gap(since) > time.Second/2 {
+			// Deletes are taken where there is no room for more.
+			before = 0
+		}
 		if before >= loadMin || time.Now().After(deadline) {
 			return before
 		}

@@ -110,20 +110,16 @@ func deliver(to *os.File, way <-chan late) {
 	}
 }
 
-// openTun makes the tun device of a namespace. A thread has to be in there for that.
-func openTun(namespace string) (device *os.File, err error) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		// Never unlocked: the thread ends with this, wherever it is.
-		runtime.LockOSThread()
-		device, err = openTunHere(namespace)
-	}()
-	<-done
-	return device, err
-}
-
-func openTunHere(namespace string) (*os.File, error) {
+// openTun makes the tun device of a namespace. This thread has to be in there for that, and must come
+// back: were it to end, so would the processes that it has begun.
+func openTun(namespace string) (*os.File, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(home)
 	place, err := unix.Open(netns+namespace, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
@@ -132,6 +128,11 @@ func openTunHere(namespace string) (*os.File, error) {
 	if err := unix.Setns(place, unix.CLONE_NEWNET); err != nil {
 		return nil, fmt.Errorf("setns: %w", err)
 	}
+	defer func() {
+		if err := unix.Setns(home, unix.CLONE_NEWNET); err != nil {
+			panic(fmt.Sprintf("this thread is lost in %s: %v", namespace, err))
+		}
+	}()
 	number, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
