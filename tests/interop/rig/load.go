@@ -379,5 +379,8 @@ func (l *Load) ReadsAt(member *Member, count int) (wait func()) {
 			}
 		})
 	}
-	return group.Wait
+	return func() {
+		group.Wait()
+		_ = client.Close()
+	}
 }
