@@ -174,7 +174,7 @@ pub(super) fn judge(layout: &Layout, disk: &Arc<dyn Disk>, fault: Fault) -> Boot
 
 pub(super) fn is_begun(config: &Config) -> bool {
     let layout = Layout::new(&config.data_dir(), config.wal_dir.as_deref());
-    layout.inspect(&RealDisk).is_ok_and(|found| found != Found::Nothing)
+    !matches!(layout.inspect(&RealDisk), Ok(Found::Nothing))
 }
 
 /// Founds, joins or recovers the member, and puts it together.

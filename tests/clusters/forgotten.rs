@@ -213,6 +213,22 @@ async fn a_member_without_its_directory_is_replaced_by_itself() {
     .await;
 }
 
+/// Only its first line is damaged: it has forgotten nothing, and is not replaced for that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_whose_format_is_unreadable_says_so() {
+    let mut cluster = Cluster::start_with(3, |config| config.auto_replace = true).await;
+    let damaged = cluster.follower().await;
+    cluster.stop(damaged).await;
+    let format = cluster.member(damaged).data_dir().join("format");
+    let whole = fs::read(&format).expect("it is there");
+    fs::write(&format, "kvorum fo2mat 1 engine redb\n").expect("a file");
+    let refusal = cluster.try_start(damaged).await.expect_err("it does not know its directory");
+    assert!(refusal.to_string().contains("is not a format line"), "{refusal}");
+    fs::write(&format, whole).expect("a file");
+    cluster.try_start(damaged).await.expect("it is the member it was");
+    cluster.end().await;
+}
+
 /// Members come and go, and nobody changes what the others were started with.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_is_replaced_by_a_leader_it_was_not_told_of() {
