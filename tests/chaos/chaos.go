@@ -23,8 +23,12 @@ import (
 	"kvorum/interop/rig"
 )
 
-// failuresMax rounds that fail are enough to look at.
-const failuresMax = 3
+const (
+	// roundMin is how long rounds take, and roundMore how much longer by lot.
+	roundMin, roundMore = 150 * time.Second, 100 * time.Second
+	// failuresMax rounds that fail are enough to look at.
+	failuresMax = 3
+)
 
 // Run is rounds, one after the other.
 type Run struct {
@@ -54,9 +58,8 @@ func FromEnvironment(t *testing.T) Run {
 
 // Do makes rounds until it is time, and prints what came of them.
 func (run Run) Do(t *testing.T) {
-	random := rand.New(rand.NewSource(run.Seed))
 	run.lacks, run.etcd = lacks(t), harness.UnderTest(t).Etcd
-	b, skipped := newBag(random, run.Kinds, run.lacks)
+	b, skipped := newBag(rand.New(rand.NewSource(run.Seed)), run.Kinds, run.lacks)
 	for kind, why := range skipped {
 		t.Logf("SKIPPED: %s: %s", kind, why)
 	}
@@ -64,36 +67,16 @@ func (run Run) Do(t *testing.T) {
 		t.Fatal("there is no fault to make")
 	}
 	var reports []*Report
-	failures := 0
-	until := time.Now().Add(run.Length)
-	for number := 1; number == 1 || time.Now().Before(until); number++ {
-		report := &Report{Seed: run.Seed, Round: number, Began: time.Now().UTC()}
+	failures, until := 0, time.Now().Add(run.Length)
+	for number := 1; failures < failuresMax && (number == 1 || time.Now().Before(until)); number++ {
+		report := run.round(t, number, b, until)
 		reports = append(reports, report)
-		end := time.Now().Add(time.Duration(150+random.Intn(100)) * time.Second)
-		if end.After(until) {
-			end = until
-		}
-		seed := random.Int63()
-		t.Run(fmt.Sprintf("round%d", number), func(t *testing.T) {
-			defer func() { report.Failed = t.Failed() }()
-			r := &round{T: t, random: rand.New(rand.NewSource(seed))}
-			var s rig.Setup
-			s, report.Setup = run.setup(r.random)
-			t.Log(report.Setup)
-			r.cluster = rig.StartWith(t, s)
-			r.run(b, end, report)
-		})
-		if run.Totals != "" {
-			if err := report.Append(run.Totals); err != nil {
-				t.Error(err)
-			}
-		}
 		if report.Failed {
-			if failures++; failures == failuresMax {
-				t.Errorf("%d rounds have failed: that is enough to look at", failures)
-				break
-			}
+			failures++
 		}
+	}
+	if failures == failuresMax {
+		t.Errorf("%d rounds have failed: that is enough to look at", failures)
 	}
 	sums := Sum(reports)
 	sums.Print(os.Stdout, skipped)
@@ -101,4 +84,29 @@ func (run Run) Do(t *testing.T) {
 	if len(sums.Faults) == 0 {
 		t.Error("no fault was made")
 	}
+}
+
+// round makes one, with lots of its own.
+func (run Run) round(t *testing.T, number int, b *bag, until time.Time) *Report {
+	report := &Report{Seed: run.Seed, Round: number, Began: time.Now().UTC()}
+	random := rand.New(rand.NewSource(run.Seed + int64(number)))
+	end := report.Began.Add(roundMin + time.Duration(random.Int63n(int64(roundMore))))
+	if until.Sub(end) < roundMore {
+		end = until
+	}
+	t.Run(fmt.Sprintf("round%d", number), func(t *testing.T) {
+		defer func() { report.Failed = t.Failed() }()
+		r := &round{T: t, random: random}
+		var s rig.Setup
+		s, report.Setup = run.setup(random)
+		t.Log(report.Setup)
+		r.cluster = rig.StartWith(t, s)
+		r.run(b, end, report)
+	})
+	if run.Totals != "" {
+		if err := report.Append(run.Totals); err != nil {
+			t.Error(err)
+		}
+	}
+	return report
 }

@@ -96,9 +96,9 @@ func (r *round) powerCut(member *rig.Member) {
 	member.Back()
 }
 
-// full fills disks and frees them again. Meanwhile members answer reads, and may refuse writes; what
-// is measured is how soon these are taken afterwards. A member whose last room is taken in the middle
-// of a commit may end; what it acknowledged must be there.
+// full fills disks and frees them again. Meanwhile members answer reads, and may refuse writes;
+// what is measured is how soon these are taken afterwards. A member whose last room is taken in the
+// middle of a commit may end; what it acknowledged must be there.
 func (r *round) full(count int) {
 	members := slices.Clone(r.cluster.Members)
 	r.random.Shuffle(len(members), func(i, j int) {

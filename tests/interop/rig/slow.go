@@ -110,8 +110,8 @@ func deliver(to *os.File, way <-chan late) {
 	}
 }
 
-// openTun makes the tun device of a namespace. This thread has to be in there for that, and must come
-// back: were it to end, so would the processes that it has begun.
+// openTun makes the tun device of a namespace. This thread has to be in there for that, and must
+// come back: were it to end, so would the processes that it has begun.
 func openTun(namespace string) (*os.File, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
