@@ -23,7 +23,6 @@ use super::transport::Transport;
 use super::{Node, launch, records};
 use crate::config::{Config, FoundingError};
 use crate::error::Fault;
-use crate::limits;
 use crate::machine::{Applied, Machine};
 use crate::marks::{Mark, mark};
 use crate::members::{Member, Members};
@@ -361,12 +360,12 @@ fn found_log(
 }
 
 pub(super) fn place(config: &Config, layout: &Layout, disk: &Arc<dyn Disk>) -> Place {
-    Place {
-        disk: disk.clone(),
-        dir: layout.state.clone(),
-        kind: config.storage_engine,
-        cache_bytes: limits::ENGINE_CACHE_BYTES,
-    }
+    #[cfg(debug_assertions)]
+    let cache_bytes = super::sim::cache_bytes();
+    #[cfg(not(debug_assertions))]
+    let cache_bytes = crate::limits::ENGINE_CACHE_BYTES;
+    let (dir, kind) = (layout.state.clone(), config.storage_engine);
+    Place { disk: disk.clone(), dir, kind, cache_bytes }
 }
 
 /// The id of the member this process is, and all founders, if the configuration may found them.

@@ -31,6 +31,7 @@ use super::watches::{self, History, Watches};
 use super::{Handle, clock, corruption, duties};
 use crate::config::Config;
 use crate::error::{Error, Fault};
+use crate::limits;
 use crate::raft::{Entry, Status};
 use crate::storage::disk::Disk;
 use crate::storage::layout::{Found, Layout};
@@ -56,6 +57,8 @@ pub struct Ground {
     pub segment_bytes: u64,
     /// Whether watch streams and what is kept for them have narrow bounds.
     pub tight_watches: bool,
+    /// What the engine may keep of what it has read.
+    pub cache_bytes: usize,
 }
 
 /// How much of everything waits in a member.
@@ -126,6 +129,7 @@ impl Member {
         told: Told,
         connect: Connect,
     ) -> Result<Self, BootError> {
+        CACHE_BYTES.set(ground.cache_bytes);
         let errands = Errands::default();
         let options = wal::Options { segment_bytes: ground.segment_bytes, prefill: false };
         let means = Means {
@@ -372,14 +376,35 @@ fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<(), BootError> {
 
 thread_local! {
     static SIMULATING: Cell<bool> = const { Cell::new(false) };
+    static CACHE_BYTES: Cell<usize> = const { Cell::new(limits::ENGINE_CACHE_BYTES) };
+}
+
+/// What an engine that is opened on this thread may keep of what it has read.
+pub(super) fn cache_bytes() -> usize {
+    CACHE_BYTES.get()
 }
 
 /// A fault that would have ended a process, as the payload of a panic.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Died {
     pub why: String,
     /// Whether it means that the member must not come back under its id.
     pub forgot: bool,
+    /// Whether it means that the next start must read all of the state.
+    pub suspects: bool,
+}
+
+impl Died {
+    /// Of a fault.
+    pub fn of(fault: &Fault) -> Self {
+        let suspects = match fault {
+            Fault::Corrupt { path, .. } => path.iter().any(|part| part == "state"),
+            Fault::Row { .. } | Fault::Engine { .. } => true,
+            Fault::Io { .. } | Fault::Forgotten(_) | Fault::Broken(_) => false,
+        };
+        let forgot = matches!(fault, Fault::Forgotten(_));
+        Self { why: fault.to_string(), forgot, suspects }
+    }
 }
 
 /// From here on a fatal fault on this thread ends in a panic, with [`Died`] in it.
@@ -390,8 +415,7 @@ pub fn simulate() {
 /// Ends a simulated process, and returns to a real one.
 pub(super) fn die(fault: &Fault) {
     if SIMULATING.get() {
-        let forgot = matches!(fault, Fault::Forgotten(_));
-        let died: Box<dyn Any + Send> = Box::new(Died { why: fault.to_string(), forgot });
+        let died: Box<dyn Any + Send> = Box::new(Died::of(fault));
         std::panic::resume_unwind(died);
     }
 }

@@ -62,11 +62,12 @@ pub async fn ask(services: Services, ask: Ask, busy: Busy, now_us: impl Fn() -> 
                 record.compacted = record.compacted.max(revision);
             }
         }
-        of_leases => leases(&services, of_leases, &record, now_us()).await,
+        of_leases => leases(services, of_leases, record, now_us()).await,
     }
 }
 
-async fn leases(services: &Services, ask: Ask, record: &Shared, call_us: u64) {
+/// Asks for or about leases.
+pub async fn leases(services: Services, ask: Ask, record: Shared, call_us: u64) {
     match ask {
         Ask::Grant { ttl } => {
             let request = LeaseGrantRequest { ttl, id: 0 };
@@ -74,13 +75,13 @@ async fn leases(services: &Services, ask: Ask, record: &Shared, call_us: u64) {
                 let granted = granted.into_inner();
                 let mut record = record.borrow_mut();
                 record.leases.push(granted.id);
-                record.promises.push((granted.id, call_us + granted.ttl as u64 * 1_000_000));
+                record.promise(granted.id, call_us + granted.ttl as u64 * 1_000_000);
             }
         }
         Ask::KeepAlive { lease } => {
             if let Ok(ttl) = services.node.renew(lease).await {
                 let until = call_us + ttl as u64 * 1_000_000;
-                record.borrow_mut().promises.push((lease, until));
+                record.borrow_mut().promise(lease, until);
             }
         }
         Ask::Revoke { lease } => {

@@ -23,6 +23,8 @@ pub struct Record {
     pub freed: Vec<usize>,
     /// Leases, with the time they were promised to live until.
     pub promises: Vec<(i64, u64)>,
+    /// The same, of all that are known.
+    ends: BTreeMap<i64, u64>,
     pub leases: Vec<i64>,
     pub given_up: Vec<i64>,
     /// What clients were told of leases, to be held against the log at once.
@@ -48,6 +50,21 @@ pub enum Lifetime {
     Of { lease: i64, ttl: i64, granted_ttl: i64 },
     /// Those that are there.
     There(Vec<i64>),
+}
+
+impl Record {
+    /// A client was told that a lease lives until then.
+    pub fn promise(&mut self, lease: i64, until_us: u64) {
+        self.promises.push((lease, until_us));
+        self.ends.insert(lease, until_us);
+    }
+
+    /// A lease that ends at about this time.
+    fn ending(&self, now_us: u64) -> Option<i64> {
+        let about = now_us.saturating_sub(1_000_000)..now_us + 200_000;
+        let mut ending = self.ends.iter().filter(|(_, until)| about.contains(until));
+        ending.next_back().map(|(lease, _)| *lease)
+    }
 }
 
 pub type Shared = Rc<RefCell<Record>>;
@@ -109,7 +126,7 @@ pub enum Ask {
 }
 
 /// Thinks of something to ask.
-pub fn think(seed: &mut Seed, record: &Record, keys: u64, unique: u64) -> Ask {
+pub fn think(seed: &mut Seed, record: &Record, keys: u64, unique: u64, now_us: u64) -> Ask {
     let key = |seed: &mut Seed| format!("k{:02}", seed.below(keys));
     let lease = |seed: &mut Seed| {
         let known = &record.leases;
@@ -126,7 +143,11 @@ pub fn think(seed: &mut Seed, record: &Record, keys: u64, unique: u64) -> Ask {
         None => Ask::Grant { ttl: 2 + seed.below(6) as i64 },
     };
     match seed.below(200) {
-        0..54 => kv(Request::Put { key: key(seed), value }),
+        0..46 => kv(Request::Put { key: key(seed), value }),
+        46..54 => match record.ending(now_us) {
+            Some(lease) => Ask::KeepAlive { lease },
+            None => of_lease(seed, |lease| Ask::KeepAlive { lease }),
+        },
         54..72 => kv(Request::Range(Range {
             key: key(seed),
             end: None,

@@ -90,7 +90,7 @@ impl World {
         if is_full && why.contains("os error 28") {
             mark(Mark::FullDiskEndsProcess);
         }
-        if !harmed && !is_full && !self.died_of_rot(seat, death)? {
+        if !self.died_of_rot(seat, death) && !harmed && !is_full {
             return Err(format!("m{seat} died: {why}"));
         }
         self.end_process(seat, Crash::KeepAll);
@@ -127,7 +127,10 @@ impl World {
                 }
             }
         }
-        let down = 50_000 + self.seed.below(4_000_000);
+        let down = match self.seed.below(3) {
+            0 => 1_000 + self.seed.below(150_000),
+            _ => 50_000 + self.seed.below(4_000_000),
+        };
         self.plan(self.now_us + down, Happening::Restart(seat));
     }
 
@@ -155,7 +158,13 @@ impl World {
         let seat = if self.seed.coin() { self.leader().unwrap_or(seat) } else { seat };
         self.note(Some(seat), fault.name(), "fault".to_owned());
         match fault {
-            Fault::Kill => self.end_process(seat, Crash::KeepAll),
+            Fault::Kill => {
+                if self.seed.below(4) == 0 {
+                    // It was a panic.
+                    self.suspect(seat);
+                }
+                self.end_process(seat, Crash::KeepAll);
+            }
             Fault::PowerCut => {
                 let how = power_cut(&mut self.seed);
                 self.end_process(seat, how);
@@ -170,8 +179,13 @@ impl World {
             }
             Fault::Stop => self.stop(seat),
             Fault::Pause => {
-                let length = 1_000 + self.seed.below(1_000) * self.seed.below(6_000);
+                let length = match self.seed.below(3) {
+                    // So long that another leads by then, and leases have run out here.
+                    0 => 2_000_000 + self.seed.below(5_000_000),
+                    _ => 1_000 + self.seed.below(1_000) * self.seed.below(6_000),
+                };
                 self.seats[seat].paused_until_us = self.now_us + length;
+                self.plan(self.now_us + length, Happening::Wake(seat));
             }
             Fault::Isolate => self.isolate(seat),
             Fault::Ring => self.ring(),
@@ -207,8 +221,30 @@ impl World {
         let room = self.seed.below(3) * self.seed.below(200_000);
         let seat_of_it = &mut self.seats[seat];
         seat_of_it.set_capacity(Some(seat_of_it.disk.used() + room));
-        let length = 200_000 + self.seed.below(4_000_000);
+        let mut length = 200_000 + self.seed.below(4_000_000);
+        match self.seed.below(4) {
+            // The next process finds it so.
+            0 => self.end_process(seat, Crash::KeepAll),
+            // It stops meanwhile, and has space again about when it has given up.
+            1 => {
+                let soon = 500_000 + self.seed.below(1_500_000);
+                self.plan(self.now_us + soon, Happening::Stop(seat));
+                length = soon + self.seed.below(800_000);
+            }
+            _ => {}
+        }
         self.plan(self.now_us + length, Happening::Space(seat));
+    }
+
+    /// Some machines lose power just when a state takes the place of theirs.
+    pub fn strike_installing(&mut self, seat: usize) {
+        let process = self.seats[seat].process.as_ref();
+        let installs = process.is_some_and(|process| process.member.is_installing());
+        if installs && self.chaos && self.profile.fault_us > 0 && self.seed.below(30) == 0 {
+            self.note(Some(seat), "power cut", "installing".to_owned());
+            let how = power_cut(&mut self.seed);
+            self.end_process(seat, how);
+        }
     }
 
     /// A disk has space again.
@@ -218,8 +254,11 @@ impl World {
         self.seats[seat].is_full = false;
     }
 
-    fn stop(&mut self, seat: usize) {
+    pub fn stop(&mut self, seat: usize) {
         let Some(process) = &mut self.seats[seat].process else { return };
+        if !self.chaos {
+            return;
+        }
         if std::mem::replace(&mut process.stopping, true) {
             return;
         }
@@ -312,7 +351,7 @@ impl World {
         });
     }
 
-    fn defragment(&mut self, seat: usize) {
+    pub fn defragment(&mut self, seat: usize) {
         let Some(process) = &self.seats[seat].process else { return };
         let node = process.services.node.clone();
         if self.sending.contains(&process.life) {

@@ -156,13 +156,14 @@ fn marks_are_met() {
 fn planted_mistakes() {
     let first = variable("FIRST").unwrap_or(1);
     let wanted = std::env::var("MISTAKE").unwrap_or_default();
-    let seeds = variable("SEEDS").unwrap_or(60);
+    let seeds = variable("SEEDS").unwrap_or(300);
     let (next, found) = (AtomicU64::new(0), Mutex::new(BTreeMap::new()));
     let work = || {
         while let Some(mistake) =
             Mistake::ALL.get(next.fetch_add(1, Ordering::Relaxed) as usize).copied()
         {
-            if !format!("{mistake:?}").contains(&wanted) {
+            let name = format!("{mistake:?}");
+            if !wanted.split(',').any(|wanted| name.contains(wanted)) {
                 continue;
             }
             kvorum::sim::plant(Some(mistake));
@@ -171,7 +172,7 @@ fn planted_mistakes() {
                 Some((seed - first + 1, failure.lines().last().unwrap_or_default().to_owned()))
             });
             kvorum::sim::plant(None);
-            found.lock().insert(format!("{mistake:?}"), hit);
+            found.lock().insert(name, hit);
         }
     };
     everywhere(work);

@@ -35,9 +35,11 @@ pub fn within<T>(run: impl FnOnce() -> T) -> T {
 /// What a panic said, and where it was.
 pub fn words(panic: &(dyn Any + Send)) -> Death {
     if let Some(died) = panic.downcast_ref::<kvorum::sim::Died>() {
-        return Death { why: died.why.clone(), forgot: died.forgot };
+        return died.clone().into();
     }
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no words");
-    Death { why: format!("panic at {}: {text}", PLACE.take()), forgot: false }
+    let why = format!("panic at {}: {text}", PLACE.take());
+    // A real one notes that, whatever it was.
+    Death { why, forgot: false, suspects: true }
 }

@@ -31,6 +31,10 @@ pub struct Profile {
     pub segment_bytes: u64,
     pub compaction_batch: usize,
     pub heartbeat_ms: u64,
+    /// How many times as long the checkpointer waits.
+    pub slowness: u64,
+    /// What an engine keeps of what it has read.
+    pub cache_bytes: usize,
     /// Beyond which writes raise NOSPACE; 0 is etcd's.
     pub quota_bytes: i64,
     /// Whether watch streams soon have no room.
@@ -136,7 +140,9 @@ impl Profile {
             segment_bytes: one_of(seed, &[8, 16, 64]) * 1024,
             compaction_batch: one_of(seed, &[1, 5, 1000]),
             heartbeat_ms: one_of(seed, &[50, 100, 100]),
-            quota_bytes: one_of(seed, &[0, 0, 0, 16_000]),
+            slowness: one_of(seed, &[1, 1, 30, 100]),
+            cache_bytes: one_of(seed, &[0, 1 << 24]),
+            quota_bytes: one_of(seed, &[0, 0, 6_000, 9_000, 13_000]),
             tight_watches: seed.coin(),
         }
     }

@@ -99,29 +99,47 @@ impl World {
         Ok(())
     }
 
-    /// Some bits of the files of a place. Half of the time those at the end of the log, where they
-    /// look like a write that did not come to its end.
+    /// Some bits of the files of a place. Of a log mostly those at its end, where they look like
+    /// writes that did not come to theirs.
     fn flips(&mut self, seat: usize, place: Place) -> Vec<Flip> {
         let (disk, layout) = (self.seats[seat].disk.fork(), self.seats[seat].layout());
-        if place == Place::Log && self.seed.coin() {
-            let report = wal::verify(&disk, &layout.wal).ok();
-            let newest = report.and_then(|report| report.segments.last().cloned());
-            let back = 1 + self.seed.below(500);
-            let newest = newest.filter(|newest| newest.bytes_used > back);
-            return newest.map(|log| (log.path, log.bytes_used - back, 1)).into_iter().collect();
+        let (mut files, most) = (Vec::new(), 1 << self.seed.below(10));
+        match place {
+            Place::State => gather(&disk, &layout.state, &mut files),
+            Place::Log => {
+                let segments = wal::verify(&disk, &layout.wal).map(|report| report.segments);
+                let used = segments.into_iter().flatten();
+                files.extend(used.map(|segment| (segment.path, segment.bytes_used)));
+            }
         }
-        let mut files = Vec::new();
-        gather(&disk, if place == Place::Log { &layout.wal } else { &layout.state }, &mut files);
-        if files.is_empty() {
-            return Vec::new();
+        let Some((newest, length)) = files.last().filter(|_| place == Place::Log) else {
+            return self.some_bits(&files, most);
+        };
+        if self.seed.below(3) == 0 {
+            return self.some_bits(&files, 3);
         }
-        let most = if place == Place::Log { 6 } else { 1 << self.seed.below(10) };
+        let sectors = 1 + self.seed.below(4);
+        let back = (0..sectors).map(|sector| sector * 512 + 1 + self.seed.below(500));
+        let places = back.filter(|back| back + 512 < *length).map(|back| length - back);
+        places.map(|place| (newest.clone(), place, 1 << (place % 8))).collect()
+    }
+
+    fn some_bits(&mut self, files: &[(PathBuf, u64)], most: u64) -> Vec<Flip> {
         let mut flips = Vec::new();
         for _ in 0..=self.seed.below(most) {
+            if files.is_empty() {
+                break;
+            }
             let (path, length) = &files[self.seed.below(files.len() as u64) as usize];
-            flips.push((path.clone(), self.seed.below(*length), 1 << self.seed.below(8)));
+            flips.push((path.clone(), self.seed.below((*length).max(1)), 1 << self.seed.below(8)));
         }
         flips
+    }
+
+    /// Has the next start of a member read all of its state, as after a panic.
+    pub fn suspect(&mut self, seat: usize) {
+        let suspect = self.seats[seat].layout().state.join(SUSPECT);
+        self.seats[seat].disk.plant(&suspect, &[]);
     }
 
     /// Whether a log in this state is refused, or has lost nothing that the others do not have.
@@ -152,20 +170,20 @@ impl World {
     }
 
     /// A process ended of itself; whether damage explains it. The next start hears of it.
-    pub fn died_of_rot(&mut self, seat: usize, death: &Death) -> Result<bool, String> {
-        let Some(rot) = self.rot.as_ref().filter(|rot| rot.seat == seat) else { return Ok(false) };
-        match rot.place {
-            Place::State => {
+    pub fn died_of_rot(&mut self, seat: usize, death: &Death) -> bool {
+        if death.suspects {
+            self.suspect(seat);
+        }
+        match self.rot.as_ref().filter(|rot| rot.seat == seat).map(|rot| rot.place) {
+            Some(Place::State) => {
                 mark(Mark::RotFoundAtWork);
-                let suspect = self.seats[seat].layout().state.join(SUSPECT);
-                self.seats[seat].disk.plant(&suspect, &[]);
-                Ok(true)
+                true
             }
-            Place::Log if death.forgot => {
+            Some(Place::Log) if death.forgot => {
                 self.seats[seat].forgot = Some(death.why.clone());
-                Ok(true)
+                true
             }
-            Place::Log => Ok(false),
+            Some(Place::Log) | None => false,
         }
     }
 
@@ -197,13 +215,15 @@ impl World {
                     self.end_process(seat, Crash::KeepAll);
                     return Ok(());
                 }
-                self.died(seat, &Death { why, forgot: false })
+                self.died(seat, &Death { why, forgot: false, suspects: false })
             }
             Unstarted::Damaged(damage) => {
                 let why = damage.fault.to_string();
-                self.died(seat, &Death { why, forgot: false })
+                self.died(seat, &Death { why, forgot: false, suspects: false })
             }
-            Unstarted::Forgotten(why) => self.died(seat, &Death { why, forgot: true }),
+            Unstarted::Forgotten(why) => {
+                self.died(seat, &Death { why, forgot: true, suspects: false })
+            }
         }
     }
 

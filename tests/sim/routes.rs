@@ -11,6 +11,9 @@ use tokio::sync::{mpsc, oneshot};
 use super::network::{Question, Sent};
 use super::world::{Happening, World};
 
+/// For how long a state that breaks off may seem to go on where it arrives.
+const LINGERS: Duration = Duration::from_secs(4);
+
 impl World {
     fn seat_of(&self, id: u64) -> Option<usize> {
         self.seats.iter().position(|seat| seat.id == id)
@@ -93,6 +96,11 @@ impl World {
         let index = message.get_snapshot().get_metadata().index;
         self.note(Some(sender.seat), "snapshot", format!("to {to:x} as of {index}"));
         self.sending.push(sender);
+        if self.chaos && self.seed.below(3) == 0 {
+            // Files are rewritten at one of the two ends.
+            let receiver = self.seat_of(to).filter(|_| self.seed.coin());
+            self.defragment(receiver.unwrap_or(sender.seat));
+        }
         if let Some(process) = &self.seats[sender.seat].process
             && process.services.node.metrics().defrag_inflight.get() > 0
         {
@@ -112,6 +120,7 @@ impl World {
         let pause = Duration::from_micros(self.latency_us());
         // Some break off on the way.
         let breaks_after = if self.seed.below(3) == 0 { self.seed.below(3) } else { u64::MAX };
+        let lingers = self.seed.coin();
         let mut rot = self.rots_on_arrival(to);
         let travel = async move {
             let (mut bytes, mut count) = (0, 0);
@@ -127,6 +136,12 @@ impl World {
                     tokio::time::sleep(pause).await;
                     rot.strike();
                 }
+            }
+            if count > breaks_after && lingers {
+                // The one end gives up before the other notices.
+                ends.borrow_mut().push((sender, to, false));
+                tokio::time::sleep(LINGERS).await;
+                return;
             }
             let whole = bytes == state.bytes && count <= breaks_after;
             let arrived = whole && pieces.send(Ok(Bytes::new())).await.is_ok();

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kvorum::config::Config;
-use kvorum::error::Fault;
 use kvorum::members::{self, Members};
 use kvorum::node::{BootError, Connect, Damage, Heard, Joined, Told};
 use kvorum::raft::Flow;
-use kvorum::sim::{Ground, Member, Part};
+use kvorum::sim::{Died, Ground, Member, Part};
 use kvorum::storage::disk::sim::{Crash, SimDisk};
 use kvorum::storage::layout::Layout;
 use kvorum::storage::wal;
@@ -28,6 +27,15 @@ pub struct Death {
     pub why: String,
     /// Whether the member must not come back under its id.
     pub forgot: bool,
+    /// Whether the next start reads all of the state, as it may be damaged.
+    pub suspects: bool,
+}
+
+impl From<Died> for Death {
+    fn from(died: Died) -> Self {
+        let Died { why, forgot, suspects } = died;
+        Self { why, forgot, suspects }
+    }
 }
 
 /// Why a process did not come about.
@@ -49,6 +57,7 @@ pub struct Seat {
     config: Config,
     segment_bytes: u64,
     tight_watches: bool,
+    cache_bytes: usize,
     pub disk: SimDisk,
     pub process: Option<Process>,
     lives: u64,
@@ -114,6 +123,7 @@ impl Seat {
             config,
             segment_bytes: profile.segment_bytes,
             tight_watches: profile.tight_watches,
+            cache_bytes: profile.cache_bytes,
             disk: SimDisk::new(disk_seed),
             process: None,
             lives: 0,
@@ -185,6 +195,7 @@ impl Seat {
             wall_ms,
             segment_bytes: self.segment_bytes,
             tight_watches: self.tight_watches,
+            cache_bytes: self.cache_bytes,
         }
     }
 
@@ -199,10 +210,7 @@ impl Seat {
         let member = &mut process.member;
         match catch_unwind(AssertUnwindSafe(|| member.turn(part))) {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(fault)) => {
-                let forgot = matches!(fault, Fault::Forgotten(_));
-                Err(Death { why: fault.to_string(), forgot })
-            }
+            Ok(Err(fault)) => Err(Died::of(&fault).into()),
             Err(panic) => Err(words(&*panic)),
         }
     }

@@ -17,7 +17,7 @@ use kvorum::storage::disk::sim::Seed;
 use parking_lot::Mutex;
 
 use super::asking;
-use super::clients::{self, Busy, Record, Shared};
+use super::clients::{self, Ask, Busy, Record, Shared};
 use super::ears::{self, Manner};
 use super::journal::Journal;
 use super::network::{Question, Wire};
@@ -51,6 +51,9 @@ pub enum Happening {
     ComeBack(usize),
     Fault,
     Restart(usize),
+    Stop(usize),
+    /// A process that stood still goes on.
+    Wake(usize),
     Space(usize),
     Replace,
     /// How far the healing of a damaged member has come.
@@ -218,7 +221,9 @@ impl World {
                     process.turns[place] = None;
                     wakes
                 } else {
-                    let (seed, turn_us) = (&mut self.seed, self.profile.turn_us);
+                    let slowness =
+                        if part == Part::Checkpointer { self.profile.slowness } else { 1 };
+                    let (seed, turn_us) = (&mut self.seed, self.profile.turn_us * slowness);
                     let soon = || self.now_us + wait(seed, turn_us);
                     *process.turns[place].get_or_insert_with(soon)
                 };
@@ -247,6 +252,7 @@ impl World {
             Part::Applier => self.check_level(seat)?,
             _ => {}
         }
+        self.strike_installing(seat);
         let ended =
             |process: &super::seat::Process| process.stopping && process.member.has_stopped();
         if self.seats[seat].process.as_ref().is_some_and(ended) {
@@ -410,6 +416,8 @@ impl World {
             Happening::ComeBack(seat) => self.begin_watch(Some(seat), ears::from_compaction),
             Happening::Fault => self.fault()?,
             Happening::Restart(seat) => self.start(seat)?,
+            Happening::Stop(seat) => self.stop(seat),
+            Happening::Wake(seat) => self.renew_all(seat),
             Happening::Space(seat) => self.free(seat),
             Happening::Replace => self.go_on_replacing()?,
             Happening::Mend => self.go_on_healing()?,
@@ -434,12 +442,28 @@ impl World {
             return;
         };
         self.unique += 1;
-        let ask =
-            clients::think(&mut self.seed, &self.record.borrow(), self.profile.keys, self.unique);
+        let (now_us, keys) = (self.now_us, self.profile.keys);
+        let ask = clients::think(&mut self.seed, &self.record.borrow(), keys, self.unique, now_us);
         let Some(process) = &self.seats[seat].process else { return };
         let busy = Busy { client, record: self.record.clone() };
         let asking = asking::ask(process.services.clone(), ask, busy, self.clock());
         self.tasks.spawn(Some(process.life), asking);
+    }
+
+    /// Clients that have waited for a member renew their leases there, all at once.
+    fn renew_all(&mut self, seat: usize) {
+        let Some(process) = &self.seats[seat].process else { return };
+        if !self.chaos {
+            return;
+        }
+        let (services, life) = (process.services.clone(), process.life);
+        let leases = self.record.borrow().leases.clone();
+        for lease in leases.into_iter().rev().take(4) {
+            let (record, call_us) = (self.record.clone(), self.now_us);
+            let asking =
+                asking::leases(services.clone(), Ask::KeepAlive { lease }, record, call_us);
+            self.tasks.spawn(Some(life), asking);
+        }
     }
 
     fn begin_watch(
