@@ -15,6 +15,7 @@
 //! - A state from before the log's beginning is of no use, and another member is asked.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -54,12 +55,15 @@ pub(super) fn is_damage(fault: &Fault, state: &Path) -> bool {
     match fault {
         Fault::Corrupt { path, .. } => path.starts_with(state) || path.is_relative(),
         Fault::Row { .. } | Fault::Engine { .. } => true,
-        // A rebuild that a crash cut short.
-        Fault::Io { path, source, .. } => {
-            path.starts_with(state) && source.kind() == std::io::ErrorKind::NotFound
-        }
+        Fault::Io { path, source, .. } => path.starts_with(state) && is_of_the_file(source.kind()),
         Fault::Forgotten(_) | Fault::Broken(_) => false,
     }
+}
+
+/// Whether an error of the disk is one of what is on it: a rebuild that a crash cut short, or an
+/// engine that damage sent to where its file does not reach.
+fn is_of_the_file(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::NotFound | ErrorKind::UnexpectedEof | ErrorKind::InvalidData)
 }
 
 /// Remembers that a state is being opened: should that end the process, it is damaged.
@@ -162,7 +166,7 @@ fn put_aside(layout: &Layout) -> Result<(), Fault> {
             tracing::warn!(to = %aside.display(), "the damaged state was put aside");
             Ok(())
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(Fault::io("rename", &layout.state, error)),
     }
 }
@@ -196,4 +200,42 @@ fn fit(wal: &mut Wal, log: &wal::Recovered, applied: Applied) -> Result<(), Boot
     records::append(wal, Persist { number: 0, snapshot, entries: Vec::new(), hard_state })?;
     wal.sync()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::disk::SimDisk;
+    use crate::storage::disk::sim::Crash;
+    use crate::storage::engine::Engine as _;
+    use crate::storage::redb::Redb;
+
+    /// A header that names pages the file does not have makes redb read past its end (simulated
+    /// seed 3100100106 of 2026-11-22: the member said so at every start, and was never healed).
+    #[test]
+    fn whatever_is_wrong_with_the_head_of_a_state_is_damage() {
+        let (disk, state) = (SimDisk::new(1), Path::new("/state"));
+        let file = state.join("db");
+        disk.create_dir(state).expect("a directory");
+        let open = |disk: &SimDisk| {
+            let seam: Arc<dyn Disk> = Arc::new(disk.clone());
+            Redb::open(&seam, &file, 1 << 20)
+        };
+        let engine = open(&disk).expect("an empty engine");
+        engine.commit(&[]).expect("a commit");
+        drop(engine);
+        disk.crash(Crash::KeepAll);
+        let mut found = 0;
+        for (offset, bit) in (0..320).flat_map(|offset| (0..8).map(move |bit| (offset, 1 << bit))) {
+            let damaged = disk.fork();
+            damaged.flip(&file, offset, bit).expect("a file");
+            let open = std::panic::AssertUnwindSafe(|| open(&damaged).map(drop));
+            // A panic condemns the state, too.
+            if let Ok(Err(fault)) = std::panic::catch_unwind(open) {
+                assert!(is_damage(&fault, state), "byte {offset}, bit {bit:x}: {fault}");
+                found += 1;
+            }
+        }
+        assert!(found > 100, "{found}");
+    }
 }
