@@ -30,6 +30,7 @@ pub mod history;
 mod owners;
 mod realtime;
 pub mod replay;
+pub mod search;
 mod tests;
 mod watches;
 

@@ -170,9 +170,10 @@ impl View<'_> {
         Reply::Txn { succeeded, replies }
     }
 
-    /// A key that is not there has version and revisions 0, and no value that compares.
+    /// A key that is not there has version and revisions 0, and no value that compares. Nested
+    /// txns too compare what was there before all of it.
     fn holds(&self, compare: &Compare) -> bool {
-        let row = self.get(&compare.key);
+        let row = self.store.rows.get(&compare.key);
         let number = |of: fn(&Row) -> i64| row.map_or(0, of);
         let order = match &compare.target {
             Target::Version(wanted) => number(|row| row.version).cmp(wanted),

@@ -2,6 +2,7 @@
 
 mod generate;
 mod lies;
+mod search;
 
 use std::time::Instant;
 
