@@ -7,6 +7,10 @@
 //! | `{"watch": Watch}` | a watch was begun |
 //! | `{"heard": Heard}` | one response of a watch, in the order of arrival |
 //! | `{"until": {"watch": 1, "revision": 9}}` | the watch should have heard everything up to there |
+//! | `{"compact": Compaction}` | somebody asked for a compaction |
+//! | `{"lease": LeaseOp}` | one request about a lease |
+//! | `{"ended": {"lease": 7, "at": 90}}` | by then the end of a lease had been decided |
+//! | `{"calm": 80}` | from then on there was one leader, and nothing failed any more |
 //!
 //! ```text
 //! {"op":{"client":1,"call":10,"return":25,"request":{"put":{"key":"a","value":"1-1"}},
@@ -24,17 +28,20 @@
 //! - `outcome` is an answer, `"refused"` (it surely did not happen) or `"unknown"`; without a
 //!   return, `return` is the time at which the client gave up, or missing.
 //! - Keys are text; `end` is as in a range request: missing for one key, `"\u0000"` for no end.
-//! - A response without events tells progress, up to its revision. A watch that began at no
-//!   revision has `start` 0 and begins after the revision of its first response.
+//! - A response without events tells progress, up to its revision, unless its `kind` is another. A
+//!   watch that began at no revision has `start` 0 and begins after the revision of its first
+//!   response. Progress of a whole stream is entered for each watch on it that was created.
+//! - A recorder may leave out what its client does not show: `kind`s, or compactions if there are
+//!   none. `previous` has a row or null for each event if the watch asked for `prev_kv`.
 //! - Lines of operations may come in any order, and watches are told apart by number.
 
-use std::collections::HashMap;
+mod lines;
+
 use std::fmt;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+
+pub use lines::{parse, read, write};
 
 /// Everything known of one run.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +49,10 @@ pub struct History {
     pub ops: Vec<Op>,
     pub log: Vec<Event>,
     pub watches: Vec<Watch>,
+    pub compactions: Vec<Compaction>,
+    pub leases: Vec<LeaseOp>,
+    pub ended: Vec<Ended>,
+    pub calm: Option<u64>,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -156,37 +167,112 @@ pub enum Event {
     },
 }
 
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Watch {
     pub id: u64,
     pub key: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<String>,
     pub start: i64,
+    /// Filters: kinds of events it does not want.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub no_put: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub no_delete: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub prev_kv: bool,
+    /// Whether large responses may come in pieces.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub fragments: bool,
+    /// When it was asked for, and the one process that feeds it, if it is only one.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub begun: u64,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub server: u64,
     #[serde(skip)]
     pub heard: Vec<Heard>,
     #[serde(skip)]
     pub until: Option<i64>,
 }
 
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Heard {
     pub watch: u64,
     pub at: u64,
     /// The header's.
     pub revision: i64,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub kind: Kind,
     #[serde(default)]
     pub events: Vec<Event>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub previous: Vec<Option<Row>>,
 }
 
-#[derive(Debug, Deserialize, Serialize)]
+/// What a response of a watch is.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Line {
-    Op(Op),
-    Log(Event),
-    Watch(Watch),
-    Heard(Heard),
-    Until { watch: u64, revision: i64 },
+pub enum Kind {
+    /// Events, or without any, progress.
+    #[default]
+    Plain,
+    /// Events, of which more follow in the next response.
+    Fragment,
+    Created,
+    Canceled,
+    /// Canceled, because history before that revision is gone.
+    Compacted(i64),
+}
+
+/// A request to compact; it may have been refused.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Compaction {
+    pub revision: i64,
+    pub call: u64,
+    /// When it was acknowledged.
+    #[serde(rename = "return", default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<u64>,
+    /// The process that was asked, if it is known.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub server: u64,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct LeaseOp {
+    pub lease: i64,
+    pub call: u64,
+    #[serde(rename = "return", default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<u64>,
+    pub ask: LeaseAsk,
+    pub heard: LeaseHeard,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeaseAsk {
+    Grant,
+    KeepAlive,
+    Revoke,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeaseHeard {
+    /// It was granted or renewed for so many seconds.
+    Lives(i64),
+    /// It was revoked, or there is none of that number.
+    Gone,
+    Unknown,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Ended {
+    pub lease: i64,
+    pub at: u64,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Op {
@@ -257,65 +343,4 @@ pub fn within(key: &str, from: &str, end: Option<&str>) -> bool {
         Some("\0") => key >= from,
         Some(end) => key >= from && key < end,
     }
-}
-
-/// Reads a file of lines.
-pub fn read(path: &Path) -> io::Result<History> {
-    parse(BufReader::with_capacity(1 << 20, File::open(path)?))
-}
-
-/// Reads lines.
-pub fn parse(mut lines: impl BufRead) -> io::Result<History> {
-    let mut history = History::default();
-    let mut places: HashMap<u64, usize> = HashMap::new();
-    let mut text = String::new();
-    let mut number = 0;
-    loop {
-        text.clear();
-        number += 1;
-        if lines.read_line(&mut text)? == 0 {
-            return Ok(history);
-        }
-        let wrong = |what: String| io::Error::other(format!("line {number}: {what}"));
-        let place = |watch: &u64| {
-            places.get(watch).copied().ok_or_else(|| wrong(format!("no watch {watch} yet")))
-        };
-        match serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))? {
-            Line::Op(op) => history.ops.push(op),
-            Line::Log(event) => history.log.push(event),
-            Line::Heard(heard) => {
-                let place = place(&heard.watch)?;
-                history.watches[place].heard.push(heard);
-            }
-            Line::Until { watch, revision } => {
-                let place = place(&watch)?;
-                history.watches[place].until = Some(revision);
-            }
-            Line::Watch(watch) => {
-                if places.insert(watch.id, history.watches.len()).is_some() {
-                    return Err(wrong(format!("watch {} again", watch.id)));
-                }
-                history.watches.push(watch);
-            }
-        }
-    }
-}
-
-/// Writes what [`parse`] reads.
-pub fn write(history: &History, out: &mut impl io::Write) -> io::Result<()> {
-    let mut line = |line: &Line| {
-        serde_json::to_writer(&mut *out, line)?;
-        out.write_all(b"\n")
-    };
-    for watch in &history.watches {
-        line(&Line::Watch(watch.clone()))?;
-        for heard in &watch.heard {
-            line(&Line::Heard(heard.clone()))?;
-        }
-        if let Some(revision) = watch.until {
-            line(&Line::Until { watch: watch.id, revision })?;
-        }
-    }
-    history.ops.iter().try_for_each(|op| line(&Line::Op(op.clone())))?;
-    history.log.iter().try_for_each(|event| line(&Line::Log(event.clone())))
 }

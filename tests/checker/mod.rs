@@ -14,11 +14,11 @@
 //! - **Real time**: whoever is called after a revision was shown to anybody, by an answer or by a
 //!   watch, is answered at that one or a later one, and a write at a later one; only serializable
 //!   reads may lag. Nobody is shown a revision before the call of the write that made it.
-//! - **Watches** hear every event of theirs once, in order, a revision never in two pieces, and
-//!   all of them before the progress or the end they were told.
+//! - **Watches** have etcd's nine guarantees, and keep to their protocol ([`watches`]).
+//! - **Leases** end neither early nor late, and do not come back ([`leases`]).
 //!
-//! If all of it holds, the log's order is a linearization. Leases are not looked at, except that
-//! what they delete would be a write that nobody sent.
+//! If all of it holds, the log's order is a linearization. [`search`] looks for one without the
+//! log, in short histories: a second opinion.
 //!
 //! A recorded history is judged with
 //!
@@ -27,9 +27,11 @@
 //! ```
 
 pub mod history;
+mod leases;
 mod owners;
 mod realtime;
 pub mod replay;
+mod report;
 pub mod search;
 mod tests;
 mod watches;
@@ -40,31 +42,7 @@ use std::time::Instant;
 use history::{History, Outcome};
 use realtime::RealTime;
 use replay::{Log, Store};
-
-/// How many violations are told: the first ones say it, those that follow from them do not.
-const TOLD_MAX: usize = 20;
-
-/// What was found, and how much was looked at.
-#[derive(Debug, Default)]
-pub struct Report {
-    pub violations: Vec<String>,
-    pub operations: usize,
-    pub writes: usize,
-    pub reads: usize,
-    /// Writes without an answer, and how many of them happened.
-    pub unknown: usize,
-    pub unknown_happened: usize,
-    pub revisions: usize,
-    pub events_heard: usize,
-}
-
-impl Report {
-    fn add(&mut self, violation: String) {
-        if self.violations.len() < TOLD_MAX {
-            self.violations.push(violation);
-        }
-    }
-}
+pub use report::{By, Report};
 
 /// Judges a history.
 pub fn check(history: &History) -> Report {
@@ -72,7 +50,7 @@ pub fn check(history: &History) -> Report {
     let log = match Log::new(&history.log) {
         Ok(log) => log,
         Err(violation) => {
-            report.add(violation);
+            report.add(By::Log, violation);
             return report;
         }
     };
@@ -80,12 +58,9 @@ pub fn check(history: &History) -> Report {
     let time = RealTime::new(history, log.last());
     let owners = replay(history, &log, &time, &mut report);
     time.check(history, &owners, &mut report);
-    for watch in &history.watches {
-        report.events_heard += watch.heard.iter().map(|heard| heard.events.len()).sum::<usize>();
-        if let Err(violation) = watches::check(watch, &history.log) {
-            report.add(format!("watch {}: {violation}", watch.id));
-        }
-    }
+    let truth = watches::Truth::new(history);
+    history.watches.iter().for_each(|watch| watches::check(watch, &truth, &mut report));
+    leases::check(history, &mut report);
     report
 }
 
@@ -111,7 +86,8 @@ fn replay(
                 others.push(number);
             } else if let Some(first) = owner.replace(number) {
                 let first = &history.ops[first];
-                report.add(format!("two writes were acknowledged at {revision}: {first}; {op}"));
+                let what = format!("two were acknowledged at {revision}: {first}; {op}");
+                report.add(By::Writes, what);
             }
         }
         if owner.is_none() && !events.is_empty() {
@@ -120,16 +96,18 @@ fn replay(
                     owner = Some(number);
                     report.unknown_happened += 1;
                 }
-                Err(violation) => report.add(format!("revision {revision}: {violation}")),
+                Err(what) => report.add(By::Writes, format!("revision {revision}: {what}")),
             }
         }
         made_by.push(owner);
-        if let Err(violation) = store.apply(revision, events) {
-            report.add(format!("revision {revision}: {violation}"));
+        if let Err(what) = store.apply(revision, events) {
+            report.add(By::Log, format!("revision {revision}: {what}"));
         }
         for number in others {
-            if let Err(violation) = history.ops[number].holds_in(&store) {
-                report.add(format!("{}: {violation}", history.ops[number]));
+            let op = &history.ops[number];
+            let by = if op.request.may_write() { By::Writes } else { By::Reads };
+            if let Err(what) = op.holds_in(&store) {
+                report.add(by, format!("{op}: {what}"));
             }
         }
     }

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::Report;
 use super::history::{Event, History, Outcome, Request};
 use super::replay::{FIRST, Store};
+use super::report::{By, Report};
 
 /// Writes by what they would leave in the log.
 pub struct Owners<'a> {
@@ -51,7 +51,8 @@ impl<'a> Owners<'a> {
             Request::Put { value, .. } => {
                 let known = self.by_value.insert(value, number);
                 if known.is_some_and(|known| known != number) {
-                    report.add(format!("two operations write {value:?}: that cannot be judged"));
+                    let what = format!("two operations write {value:?}: that cannot be judged");
+                    report.add(By::Writes, what);
                 }
             }
             Request::Delete(span) if matches!(outcome, Outcome::Unknown) => match span.end {
@@ -121,7 +122,7 @@ pub fn by_revision(history: &History, last: i64, report: &mut Report) -> Answere
         if (FIRST - 1..=last).contains(&answer.revision) {
             waiting.push((answer.revision, number));
         } else {
-            report.add(format!("{op}: the log ends at {last}"));
+            report.add(By::Log, format!("{op}: the log ends at {last}"));
         }
     }
     waiting.sort_unstable_by(|a, b| b.cmp(a));

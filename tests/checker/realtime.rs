@@ -1,7 +1,7 @@
 //! Real time: who was shown which revision when, and who must not be behind that.
 
-use super::Report;
 use super::history::{History, Op};
+use super::report::{By, Report};
 
 pub struct RealTime {
     /// What was shown, by time: revisions that existed by then.
@@ -45,7 +45,8 @@ impl RealTime {
             let Some(number) = number else { continue };
             let (op, shown) = (&history.ops[*number], self.shown(revision));
             if op.call > shown {
-                report.add(format!("revision {revision} was shown at {shown}, before {op}"));
+                let what = format!("revision {revision} was shown at {shown}, before {op}");
+                report.add(By::RealTime, what);
             }
         }
         let mut calls: Vec<&Op> = history.ops.iter().filter(|op| op.answer().is_some()).collect();
@@ -64,7 +65,8 @@ impl RealTime {
             let owner = owner.flatten().map(|owner| &history.ops[owner]);
             let made_it = owner.is_some_and(|owner| std::ptr::eq(owner, op));
             if revision < newest || revision == newest && made_it {
-                report.add(format!("revision {newest} had been shown before the call of {op}"));
+                let what = format!("revision {newest} had been shown before the call of {op}");
+                report.add(By::RealTime, what);
             }
         }
     }

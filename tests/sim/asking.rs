@@ -1,5 +1,6 @@
 //! Simulated clients at work: a request, its answer, and what of it goes on record.
 
+use kvorum::error::Error;
 use kvorum::machine::Reply as Answered;
 use kvorum::node::Outgoing;
 use kvorum::pb::internal_raft_request::Command;
@@ -13,7 +14,9 @@ use kvorum::pb::{
 use kvorum::sim::{Kv, Mark, mark};
 use tonic::{Request as Call, Status};
 
-use crate::checker::history::{Answer, Op, Outcome, Reply, Request, Txn};
+use crate::checker::history::{
+    Answer, Compaction, LeaseAsk, LeaseHeard, LeaseOp, Op, Outcome, Reply, Request, Txn,
+};
 
 use super::clients::{Ask, Busy, Lifetime, Services, Shared};
 use super::looks::{self, Look, Seen, Within};
@@ -53,42 +56,59 @@ pub async fn ask(services: Services, ask: Ask, busy: Busy, now_us: impl Fn() -> 
         }
         Ask::Disarm => disarm(&services).await,
         Ask::Compact { revision, physical } => {
-            let mut asking = record.borrow_mut();
-            asking.compaction_asked = asking.compaction_asked.max(revision);
-            drop(asking);
+            let (call, end, server) = (now_us() * 1000, None, services.server);
+            let asked = Compaction { revision, call, end, server };
+            let number = record.borrow().history.compactions.len();
+            record.borrow_mut().history.compactions.push(asked);
             let request = CompactionRequest { revision, physical };
             if services.kv.compact(Call::new(request)).await.is_ok() {
                 let mut record = record.borrow_mut();
+                record.history.compactions[number].end = Some(now_us() * 1000);
                 record.compacted = record.compacted.max(revision);
             }
         }
-        of_leases => leases(services, of_leases, record, now_us()).await,
+        of_leases => leases(services, of_leases, record, now_us).await,
     }
 }
 
 /// Asks for or about leases.
-pub async fn leases(services: Services, ask: Ask, record: Shared, call_us: u64) {
+pub async fn leases(services: Services, ask: Ask, record: Shared, now_us: impl Fn() -> u64) {
+    let (call_us, record) = (now_us(), &record);
     match ask {
         Ask::Grant { ttl } => {
             let request = LeaseGrantRequest { ttl, id: 0 };
             if let Ok(granted) = services.lease.lease_grant(Call::new(request)).await {
                 let granted = granted.into_inner();
+                let number = begin_lease(record, granted.id, call_us, LeaseAsk::Grant);
+                end_lease(record, number, now_us(), LeaseHeard::Lives(granted.ttl));
                 let mut record = record.borrow_mut();
                 record.leases.push(granted.id);
                 record.promise(granted.id, call_us + granted.ttl as u64 * 1_000_000);
             }
         }
         Ask::KeepAlive { lease } => {
-            if let Ok(ttl) = services.node.renew(lease).await {
-                let until = call_us + ttl as u64 * 1_000_000;
-                record.borrow_mut().promise(lease, until);
-            }
+            let number = begin_lease(record, lease, call_us, LeaseAsk::KeepAlive);
+            let heard = match services.node.renew(lease).await {
+                Ok(ttl) => {
+                    let until = call_us + ttl as u64 * 1_000_000;
+                    record.borrow_mut().promise(lease, until);
+                    LeaseHeard::Lives(ttl)
+                }
+                Err(Error::LeaseNotFound) => LeaseHeard::Gone,
+                Err(_) => LeaseHeard::Unknown,
+            };
+            end_lease(record, number, now_us(), heard);
         }
         Ask::Revoke { lease } => {
             record.borrow_mut().given_up.push(lease);
             let request = Call::new(LeaseRevokeRequest { id: lease });
             // However it ends, the lease is not counted on any more.
-            let _ = services.lease.lease_revoke(request).await;
+            let number = begin_lease(record, lease, call_us, LeaseAsk::Revoke);
+            let heard = match services.lease.lease_revoke(request).await {
+                Ok(_) => LeaseHeard::Gone,
+                Err(_) => LeaseHeard::Unknown,
+            };
+            end_lease(record, number, now_us(), heard);
         }
         Ask::TimeToLive { lease } => {
             if let Ok(told) = services.node.time_to_live(lease, true).await {
@@ -104,6 +124,18 @@ pub async fn leases(services: Services, ask: Ask, record: Shared, call_us: u64) 
         }
         _ => unreachable!("the caller has seen to the others"),
     }
+}
+
+fn begin_lease(record: &Shared, lease: i64, call_us: u64, ask: LeaseAsk) -> usize {
+    let mut record = record.borrow_mut();
+    let (call, heard) = (call_us * 1000, LeaseHeard::Unknown);
+    record.history.leases.push(LeaseOp { lease, call, end: None, ask, heard });
+    record.history.leases.len() - 1
+}
+
+fn end_lease(record: &Shared, number: usize, now_us: u64, heard: LeaseHeard) {
+    let op = &mut record.borrow_mut().history.leases[number];
+    (op.end, op.heard) = (Some(now_us * 1000), heard);
 }
 
 async fn disarm(services: &Services) {

@@ -10,7 +10,6 @@ use kvorum::storage::disk::sim::Seed;
 
 use crate::checker::history::{Compare, History, Range, Request, Span, Target, Txn};
 
-use super::ears::Ear;
 use super::looks::{Look, Looks, Within};
 
 /// What clients found out, and what is known of their requests.
@@ -18,7 +17,6 @@ use super::looks::{Look, Looks, Within};
 pub struct Record {
     pub history: History,
     pub looks: Looks,
-    pub ears: Vec<Ear>,
     /// Clients whose request has ended, whatever way.
     pub freed: Vec<usize>,
     /// Leases, with the time they were promised to live until.
@@ -34,8 +32,6 @@ pub struct Record {
     /// Revisions that deleted something.
     pub deleted: Vec<i64>,
     pub compacted: i64,
-    /// The newest compaction that was asked for.
-    pub compaction_asked: i64,
     /// Whether somebody was told that there is no space.
     pub out_of_space: bool,
     /// Whether faults are over: nobody takes his time any more.
@@ -84,6 +80,8 @@ impl Drop for Busy {
 /// The services of one member.
 #[derive(Clone)]
 pub struct Services {
+    /// A number of its process.
+    pub server: u64,
     pub node: Handle,
     pub kv: Kv,
     pub lease: Lease,

@@ -1,8 +1,10 @@
 //! After the faults: the cluster comes to rest, and everything that was said is judged.
 
 use kvorum::pb::RangeRequest;
+use kvorum::sim::{Mark, mark};
 
 use crate::checker::history::{Answer, Op, Outcome, Range, Reply, Request};
+use crate::checker::search::{LIMITS, Opinion, Verdict, search};
 use crate::checker::{self, Report};
 
 use super::world::World;
@@ -14,6 +16,8 @@ const LEADER_US: u64 = 10_000_000;
 const LEVEL_US: u64 = 30_000_000;
 /// For how long watches may take to hear the last of it.
 const QUIET_US: u64 = 3_000_000;
+/// Of so many seeds, one is judged a second time, by search.
+const SEARCHED_ONE_OF: u64 = 20;
 
 impl World {
     /// Ends all faults, and lets the cluster come to rest.
@@ -40,6 +44,7 @@ impl World {
         self.until(calm_us + LEVEL_US, "a change of members does not end", changed).await?;
         let calm_us = self.now_us;
         self.until(calm_us + LEADER_US, "no leader that all agree on", World::has_leader).await?;
+        self.record.borrow_mut().history.calm = Some(self.now_us * 1000);
         self.until(calm_us + LEVEL_US, "members are not level", World::is_level).await?;
         let expiry = calm_us + LEVEL_US;
         self.until(expiry, "leases outlive their time", World::leases_ended).await?;
@@ -130,22 +135,43 @@ impl World {
         for watch in self.watches.iter().filter(|watch| !watch.ended.get()) {
             let process = self.seats[watch.life.seat].process.as_ref();
             if process.is_some_and(|process| process.life == watch.life) {
-                watch.ears.iter().for_each(|ear| record.heard_until(*ear, revision));
+                let watches = &mut record.history.watches;
+                let open = |ear: &&usize| !ears::is_over(&watches[**ear]);
+                let open: Vec<usize> = watch.ears.iter().filter(open).copied().collect();
+                open.iter().for_each(|ear| watches[*ear].until = Some(revision));
             }
         }
         let mut history = std::mem::take(&mut record.history);
         history.log = std::mem::take(&mut self.witness.events);
         history.ops.append(&mut self.witness.revocations);
-        let compacted = record.compaction_asked;
-        let before = ears::replaced(&history.log);
-        let ears = record.ears.iter().map(|ear| ear.judge(&history.log, &before, compacted));
-        let mut wrong: Vec<String> = ears.filter_map(Result::err).collect();
-        wrong.extend(record.looks.judge(&history.log, compacted).err());
+        history.ended = std::mem::take(&mut self.witness.ended);
+        let compacted = history.compactions.iter().map(|one| one.revision).max().unwrap_or(0);
+        let wrong = record.looks.judge(&history.log, compacted).err();
         drop(record);
         let report = checker::check(&history);
         self.tell(&report);
-        wrong.extend(report.violations);
-        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
+        let wrong: Vec<String> = wrong.into_iter().chain(report.violations).collect();
+        if !wrong.is_empty() {
+            return Err(wrong.join("\n"));
+        }
+        let one_of = super::variable("SEARCHED_ONE_OF").unwrap_or(SEARCHED_ONE_OF);
+        match self.seed.below(one_of) {
+            0 => self.take_a_second_opinion(&search(&history, LIMITS)),
+            _ => Ok(()),
+        }
+    }
+
+    fn take_a_second_opinion(&mut self, opinion: &Opinion) -> Result<(), String> {
+        let Opinion { verdict, operations, steps } = opinion;
+        // What was inconclusive is neither a pass nor a failure: it is counted apart.
+        let (what, searched) = match verdict {
+            Verdict::Linearizable => ("searched", *operations),
+            Verdict::Inconclusive => ("inconclusive", 0),
+            Verdict::Impossible(why) => return Err(format!("search: {why}")),
+        };
+        self.note(None, what, format!("{operations} operations in {steps} steps"));
+        *self.counts.entry("searched operations").or_default() += searched as u64;
+        Ok(())
     }
 
     fn tell(&mut self, report: &Report) {
@@ -158,7 +184,16 @@ impl World {
                  {revisions} revisions, {events_heard} events"
             ),
         );
-        for (what, count) in [("operations", *operations), ("events", *events_heard)] {
+        if report.previous_gone > 0 {
+            mark(Mark::WatchPreviousCompacted);
+        }
+        for (what, count) in [
+            ("operations", *operations),
+            ("events", *events_heard),
+            ("progress", report.progress_heard),
+            ("rows before", report.previous_heard),
+            ("leases", report.leases_ended),
+        ] {
             *self.counts.entry(what).or_default() += count as u64;
         }
     }

@@ -171,6 +171,7 @@ impl Seat {
         self.failed_to_start = false;
         let node = member.handle();
         let services = Services {
+            server: self.lives << 8 | self.number as u64,
             kv: kvorum::sim::kv(node.clone()),
             lease: kvorum::sim::lease(node.clone()),
             node,

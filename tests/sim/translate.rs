@@ -6,11 +6,13 @@ use kvorum::pb::request_op::Request as Op;
 use kvorum::pb::response_op::Response as OpAnswer;
 use kvorum::pb::{
     Compare as PbCompare, DeleteRangeRequest, EventType, KeyValue, PutRequest, RangeRequest,
-    RangeResponse, RequestOp, TxnRequest, TxnResponse,
+    RangeResponse, RequestOp, TxnRequest, TxnResponse, WatchResponse,
 };
 use prost::Message as _;
 
-use crate::checker::history::{Compare, Event, Range, Reply, Request, Row, Span, Target, Txn};
+use crate::checker::history::{
+    Compare, Event, Kind, Range, Reply, Request, Row, Span, Target, Txn,
+};
 
 use super::looks::Look;
 
@@ -202,4 +204,15 @@ pub fn told(bytes: &Bytes) -> (Event, Option<Row>) {
         EventType::Delete => Event::Delete { key: row.key, modified: row.modified },
     };
     (event, previous)
+}
+
+/// What a response of a watch is.
+pub fn kind(response: &WatchResponse) -> Kind {
+    match response {
+        WatchResponse { compact_revision: 1.., .. } => Kind::Compacted(response.compact_revision),
+        WatchResponse { canceled: true, .. } => Kind::Canceled,
+        WatchResponse { created: true, .. } => Kind::Created,
+        WatchResponse { fragment: true, .. } => Kind::Fragment,
+        _ => Kind::Plain,
+    }
 }

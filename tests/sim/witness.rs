@@ -14,7 +14,7 @@ use kvorum::raft::{Entry, EntryType};
 use kvorum::sim::{Mark, mark};
 use prost::Message as _;
 
-use crate::checker::history::{Event, Op, Outcome, Request, Span, Txn};
+use crate::checker::history::{Ended, Event, Op, Outcome, Request, Span, Txn};
 use crate::checker::replay::Store;
 
 use super::clients::Lifetime;
@@ -32,6 +32,8 @@ pub struct Witness {
     pub events: Vec<Event>,
     /// What leases did that ended: no client sent that.
     pub revocations: Vec<Op>,
+    /// Leases that ended.
+    pub ended: Vec<Ended>,
     leases: BTreeMap<i64, BTreeSet<String>>,
     /// All that were ever granted.
     granted: BTreeSet<i64>,
@@ -205,6 +207,7 @@ impl Witness {
 
     fn revoke(&mut self, now_us: u64, lease: i64) -> Result<(), String> {
         let Some(keys) = self.leases.get(&lease).cloned() else { return Ok(()) };
+        self.ended.push(Ended { lease, at: now_us * 1000 });
         let promised = self.promised.get(&lease).copied().unwrap_or(0);
         // Deadlines are kept in whole milliseconds.
         if !self.given_up.contains(&lease) && promised > now_us + 1_000 {

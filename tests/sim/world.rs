@@ -459,9 +459,8 @@ impl World {
         let (services, life) = (process.services.clone(), process.life);
         let leases = self.record.borrow().leases.clone();
         for lease in leases.into_iter().rev().take(4) {
-            let (record, call_us) = (self.record.clone(), self.now_us);
-            let asking =
-                asking::leases(services.clone(), Ask::KeepAlive { lease }, record, call_us);
+            let (ask, record) = (Ask::KeepAlive { lease }, self.record.clone());
+            let asking = asking::leases(services.clone(), ask, record, self.clock());
             self.tasks.spawn(Some(life), asking);
         }
     }
@@ -491,8 +490,8 @@ impl World {
         let Some(process) = &self.seats[seat].process else { return };
         let (ended, record) = (Rc::new(Cell::new(false)), self.record.clone());
         let (watching, life) = (process.member.watch(), process.life);
-        let listening =
-            ears::listen(watching, ears.clone(), manner, record, self.clock(), ended.clone());
+        let (server, clock, over) = (process.services.server, self.clock(), ended.clone());
+        let listening = ears::listen(watching, ears.clone(), manner, server, record, clock, over);
         self.tasks.spawn(Some(life), listening);
         self.watches.push(Listening { ears, life, ended });
     }

@@ -16,6 +16,8 @@
 //!   since that revision will not come again.
 //! - *What can be known* of a write without an answer is: values are unique, so a row in some
 //!   answer tells that its write was done, and at which revision.
+//! - *What makes no difference* is tried once: of lost writes that ask for the same, and whose
+//!   values nobody saw, the first.
 //! - *What cannot end well* is left: a revision is passed while an answer at it is still to come.
 //! - States that were met before with the same operations done are not tried again. They are
 //!   remembered by 128 bits of hash.

@@ -5,7 +5,7 @@
 //! models shows when they disagree. Leases, sorting and old revisions are absent; the history
 //! format does not have them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{Hash, Hasher};
 use std::ops::Range as Keys;
 
@@ -21,7 +21,7 @@ pub struct Cell {
 }
 
 /// What a request asks for.
-#[derive(Debug)]
+#[derive(Debug, Hash, PartialEq, Eq)]
 pub enum Act {
     Put { key: usize, value: usize },
     Delete(Keys<usize>),
@@ -29,14 +29,14 @@ pub enum Act {
     Txn { guards: Vec<Guard>, success: Vec<Act>, failure: Vec<Act> },
 }
 
-#[derive(Debug)]
+#[derive(Debug, Hash, PartialEq, Eq)]
 pub struct Guard {
     key: usize,
     is: String,
     target: Wanted,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Hash, PartialEq, Eq)]
 enum Wanted {
     Version(i64),
     Create(i64),
@@ -54,25 +54,51 @@ pub enum Said {
 }
 
 /// All keys and values of a history, sorted: a name's number is its place.
+///
+/// Values that no answer shows are one, if no guard can tell them apart: what differs in nothing
+/// else need not be tried twice.
 #[derive(Default)]
 pub struct Names<'a> {
     keys: Vec<&'a str>,
     values: Vec<&'a str>,
+    /// For each value, the first one that cannot be told from it.
+    alike: Vec<usize>,
+}
+
+/// Names as they are found.
+#[derive(Default)]
+struct Found<'a> {
+    keys: BTreeSet<&'a str>,
+    values: BTreeSet<&'a str>,
+    /// Values in answers and in guards.
+    shown: BTreeSet<&'a str>,
+    guards: BTreeSet<&'a str>,
 }
 
 impl<'a> Names<'a> {
     pub fn of(ops: impl Iterator<Item = &'a Op>) -> Self {
-        let (mut keys, mut values) = (BTreeSet::new(), BTreeSet::new());
+        let mut found = Found::default();
         for op in ops {
-            enter(&op.request, &mut keys, &mut values);
+            found.enter(&op.request);
             if let Some(answer) = op.answer() {
                 rows_of(&answer.reply, &mut |row| {
-                    keys.insert(&row.key);
-                    values.insert(&row.value);
+                    found.keys.insert(&row.key);
+                    found.shown.insert(&row.value);
                 });
             }
         }
-        Self { keys: keys.into_iter().collect(), values: values.into_iter().collect() }
+        let Found { keys, mut values, shown, guards } = found;
+        values.extend(shown.iter().chain(&guards));
+        let mut unseen = HashMap::new();
+        let alike = values.iter().enumerate().map(|(place, value)| {
+            if shown.contains(value) || guards.contains(value) {
+                return place;
+            }
+            let below = guards.iter().filter(|guard| *guard < value).count();
+            *unseen.entry(below).or_insert(place)
+        });
+        let alike = alike.collect();
+        Self { keys: keys.into_iter().collect(), values: values.into_iter().collect(), alike }
     }
 
     /// A store without rows.
@@ -85,7 +111,7 @@ impl<'a> Names<'a> {
     }
 
     fn value(&self, value: &str) -> usize {
-        self.values.binary_search(&value).expect("every value was entered")
+        self.alike[self.values.binary_search(&value).expect("every value was entered")]
     }
 
     fn span(&self, key: &str, end: Option<&str>) -> Keys<usize> {
@@ -151,26 +177,28 @@ impl<'a> Names<'a> {
     }
 }
 
-fn enter<'a>(request: &'a Request, keys: &mut BTreeSet<&'a str>, values: &mut BTreeSet<&'a str>) {
-    match request {
-        Request::Put { key, value } => {
-            keys.insert(key);
-            values.insert(value);
-        }
-        Request::Delete(span) => {
-            keys.insert(&span.key);
-        }
-        Request::Range(range) => {
-            keys.insert(&range.key);
-        }
-        Request::Txn(txn) => {
-            for compare in &txn.compare {
-                keys.insert(&compare.key);
-                if let Target::Value(value) = &compare.target {
-                    values.insert(value);
-                }
+impl<'a> Found<'a> {
+    fn enter(&mut self, request: &'a Request) {
+        match request {
+            Request::Put { key, value } => {
+                self.keys.insert(key);
+                self.values.insert(value);
             }
-            txn.success.iter().chain(&txn.failure).for_each(|one| enter(one, keys, values));
+            Request::Delete(span) => {
+                self.keys.insert(&span.key);
+            }
+            Request::Range(range) => {
+                self.keys.insert(&range.key);
+            }
+            Request::Txn(txn) => {
+                for compare in &txn.compare {
+                    self.keys.insert(&compare.key);
+                    if let Target::Value(value) = &compare.target {
+                        self.guards.insert(value);
+                    }
+                }
+                txn.success.iter().chain(&txn.failure).for_each(|one| self.enter(one));
+            }
         }
     }
 }

@@ -20,6 +20,8 @@ struct Candidate {
     end: Option<usize>,
     /// Its place in the history.
     place: usize,
+    /// The number of those that ask for the same.
+    kind: usize,
 }
 
 /// A place in the list of calls and returns; the last one belongs to nobody.
@@ -77,9 +79,16 @@ impl<'a> Walk<'a> {
                 times.push((op.end.unwrap_or(u64::MAX), true, number));
             }
             let act = names.act(&op.request);
-            candidates.push(Candidate { act, must, call: 0, end: None, place: *place });
+            candidates.push(Candidate { act, must, call: 0, end: None, place: *place, kind: 0 });
         }
         times.sort_unstable();
+        let mut known = HashMap::new();
+        let kinds = candidates.iter().map(|candidate| {
+            let next = known.len();
+            *known.entry(&candidate.act).or_insert(next)
+        });
+        let kinds: Vec<usize> = kinds.collect();
+        candidates.iter_mut().zip(kinds).for_each(|(candidate, kind)| candidate.kind = kind);
         let mut links = Vec::with_capacity(times.len() + 1);
         for (at, (_, is_return, number)) in times.iter().enumerate() {
             let (before, after) = (at.checked_sub(1).unwrap_or(times.len()), at + 1);
@@ -122,12 +131,14 @@ impl<'a> Walk<'a> {
         }
         self.remember_how_far();
         if self.met.insert(self.fingerprint()) {
-            let mut at = self.first();
+            let (mut at, mut tried) = (self.first(), HashSet::new());
             while let Some(number) = self.links[at].call_of {
                 if self.steps >= self.steps_max {
                     return Step::TooLong;
                 }
-                if self.candidates[number].must.is_none() && self.take(number) {
+                let Candidate { must, kind, .. } = &self.candidates[number];
+                // Of several that are alike the first to be called serves as well as any.
+                if must.is_none() && tried.insert(*kind) && self.take(number) {
                     match self.go_on() {
                         Step::NoWay => self.undo(1),
                         end => return end,

@@ -4,9 +4,10 @@
 use rand::prelude::*;
 use rand::rngs::SmallRng;
 
+use super::leasing;
+use super::watching::{Moment, Watching};
 use crate::checker::history::{
-    Answer, Compare, Event, Heard, History, Op, Outcome, Range, Reply, Request, Span, Target, Txn,
-    Watch,
+    Answer, Compare, Event, History, Op, Outcome, Range, Reply, Request, Span, Target, Txn,
 };
 use crate::checker::replay::Store;
 
@@ -21,6 +22,8 @@ struct Pending {
 }
 
 pub struct World {
+    /// Whether requests and answers are lost.
+    loses: bool,
     random: SmallRng,
     now: u64,
     revision: i64,
@@ -30,13 +33,22 @@ pub struct World {
     clients: Vec<Option<Pending>>,
     values: u64,
     history: History,
-    /// How much of the log each watch was sent.
-    sent: Vec<usize>,
+    watching: Watching,
 }
 
 /// A valid history of some operations.
 pub fn history(seed: u64, operations: usize) -> History {
+    world(seed, operations, true)
+}
+
+/// The same, in which every client hears what became of its request.
+pub fn answered_history(seed: u64, operations: usize) -> History {
+    world(seed, operations, false)
+}
+
+fn world(seed: u64, operations: usize, loses: bool) -> History {
     let mut world = World {
+        loses,
         random: SmallRng::seed_from_u64(seed),
         now: 0,
         revision: 1,
@@ -45,13 +57,8 @@ pub fn history(seed: u64, operations: usize) -> History {
         clients: (0..CLIENTS).map(|_| None).collect(),
         values: 0,
         history: History::default(),
-        sent: vec![0; 3],
+        watching: Watching::steady(),
     };
-    let spans = [("", Some("\0")), ("k2", None), ("k3", Some("k7"))];
-    for (id, (key, end)) in (1..).zip(spans) {
-        let (key, end) = (key.to_owned(), end.map(str::to_owned));
-        world.history.watches.push(Watch { id, key, end, start: 1, heard: vec![], until: None });
-    }
     while world.history.ops.len() < operations {
         world.step();
     }
@@ -61,8 +68,8 @@ pub fn history(seed: u64, operations: usize) -> History {
 impl World {
     fn step(&mut self) {
         self.now += self.random.random_range(1..50);
-        match self.random.random_range(0..20) {
-            0 => self.deliver(),
+        match self.random.random_range(0..12) {
+            0 => self.watch(),
             1 => {
                 let follower = self.random.random_range(0..FOLLOWERS);
                 self.catch_up(follower);
@@ -87,7 +94,7 @@ impl World {
 
     /// A call happens, or returns, or is lost before or after it happened, or is refused.
     fn go_on(&mut self, client: usize, mut pending: Pending) {
-        let luck = self.random.random_range(0..100);
+        let luck = if self.loses { self.random.random_range(0..100) } else { 99 };
         match pending.answer.take() {
             None if luck < 3 => pending.op.outcome = Outcome::Unknown,
             None if luck < 5 => pending.op.outcome = Outcome::Refused,
@@ -135,24 +142,10 @@ impl World {
         self.followers[number].0 = until;
     }
 
-    /// A watch is sent a few revisions, or progress.
-    fn deliver(&mut self) {
-        let number = self.random.random_range(0..self.sent.len());
-        let until = self.random.random_range(0..=6) + self.sent[number];
-        let log = &self.history.log;
-        let mut until = until.min(log.len());
-        while until > 0 && until < log.len() && log[until - 1].revision() == log[until].revision() {
-            until += 1;
-        }
-        let watch = &mut self.history.watches[number];
-        let mine = |event: &&Event| {
-            crate::checker::history::within(event.key(), &watch.key, watch.end.as_deref())
-        };
-        let sent = self.sent[number];
-        let events: Vec<Event> = log[sent..until].iter().filter(mine).cloned().collect();
-        let revision = if until == 0 { 1 } else { log[until - 1].revision() };
-        watch.heard.push(Heard { watch: watch.id, at: self.now, revision, events });
-        self.sent[number] = until;
+    fn watch(&mut self) {
+        let Self { now, revision, .. } = *self;
+        let moment = Moment { now, revision, log: &self.history.log };
+        self.watching.step(&mut self.random, moment);
     }
 
     /// Calls without an answer stay so; watches hear the rest.
@@ -162,11 +155,11 @@ impl World {
                 self.history.ops.push(pending.op);
             }
         }
-        while self.sent.iter().any(|sent| *sent < self.history.log.len()) {
-            self.now += 1;
-            self.deliver();
-        }
-        self.history.watches.iter_mut().for_each(|watch| watch.until = Some(self.revision));
+        let Self { now, revision, .. } = self;
+        let moment = Moment { now: now + 1, revision, log: &self.history.log };
+        let (watches, compactions) = self.watching.end(&mut self.random, moment);
+        (self.history.watches, self.history.compactions) = (watches, compactions);
+        leasing::lease(&mut self.random, &mut self.history);
         self.history
     }
 
