@@ -100,16 +100,23 @@ type (
 		Mod int64  `json:"mod"`
 	}
 	watchLine struct {
-		ID    uint64 `json:"id"`
-		Key   string `json:"key"`
-		End   string `json:"end,omitempty"`
-		Start int64  `json:"start"`
+		ID     uint64 `json:"id"`
+		Key    string `json:"key"`
+		End    string `json:"end,omitempty"`
+		Start  int64  `json:"start"`
+		PrevKV bool   `json:"prev_kv"`
 	}
 	heardLine struct {
 		Watch    uint64           `json:"watch"`
 		At       int64            `json:"at"`
 		Revision int64            `json:"revision"`
 		Events   []map[string]any `json:"events"`
+		Previous []*row           `json:"previous,omitempty"`
+	}
+	compactionLine struct {
+		Revision int64 `json:"revision"`
+		Call     int64 `json:"call"`
+		Return   int64 `json:"return"`
 	}
 	untilLine struct {
 		Watch    uint64 `json:"watch"`
@@ -158,13 +165,19 @@ func (r *Recorder) op(client uint64, call int64, asked request, revision int64, 
 	r.line("op", o)
 }
 
-// watch enters a watch and tells its number.
+// Compaction enters one that was asked for, whatever became of it: from its call on, rows from
+// before it may be missing.
+func (r *Recorder) Compaction(revision, call int64) {
+	r.line("compact", compactionLine{revision, call, r.Now()})
+}
+
+// watch enters a watch that asks for the rows before, and tells its number.
 func (r *Recorder) watch(key, end string, start int64) uint64 {
 	r.mutex.Lock()
 	r.watches++
 	id := r.watches
 	r.mutex.Unlock()
-	r.line("watch", watchLine{id, key, end, start})
+	r.line("watch", watchLine{id, key, end, start, true})
 	return id
 }
 
@@ -173,6 +186,12 @@ func (r *Recorder) heard(watch uint64, response clientv3.WatchResponse) {
 		Events: []map[string]any{}}
 	for _, event := range response.Events {
 		line.Events = append(line.Events, eventOf(event))
+		var before *row
+		if event.PrevKv != nil {
+			kv := rowOf(event.PrevKv)
+			before = &kv
+		}
+		line.Previous = append(line.Previous, before)
 	}
 	r.line("heard", line)
 }

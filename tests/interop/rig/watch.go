@@ -17,6 +17,9 @@ import (
 // watched is what the watchers watch: all keys but what only fills the store.
 const watched, watchedEnd = "k/", "k0"
 
+// progressEvery is how often watchers ask how far they are.
+const progressEvery = 300 * time.Millisecond
+
 // watcher hears everything the load writes, from the first revision on. clientv3 resumes it
 // whenever its stream ends, and nothing may get lost over that.
 type watcher struct {
@@ -29,9 +32,17 @@ func (l *Load) watch(ctx context.Context, client *clientv3.Client) {
 	l.watchers = append(l.watchers, w)
 	l.group.Go(func() {
 		for ctx.Err() == nil {
+			time.Sleep(progressEvery)
+			// What it says comes as a response of the watch, if it comes.
+			_ = client.RequestProgress(ctx)
+		}
+	})
+	l.group.Go(func() {
+		for ctx.Err() == nil {
 			// What a response has is all of its revision.
 			responses := client.Watch(ctx, watched, clientv3.WithRange(watchedEnd),
-				clientv3.WithRev(w.newest.Load()+1))
+				clientv3.WithRev(w.newest.Load()+1), clientv3.WithPrevKV(),
+				clientv3.WithProgressNotify())
 			if err := l.hear(w, responses); err != nil && ctx.Err() == nil {
 				l.t.Errorf("a watch ended: %v", err)
 				return
