@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+/// The newest revision that a state may come with. At a million writes a second it is reached after
+/// a hundred thousand years; a row or compaction beyond it is damage, and would leave no room for
+/// writes.
+pub const REVISION_MAX: i64 = 1 << 62;
 /// Default of `--max-request-bytes`: a larger command is refused with `request is too large`.
 pub const REQUEST_BYTES_MAX: usize = 1_572_864;
 /// What a gRPC message may exceed `--max-request-bytes` by; more is refused by the transport.

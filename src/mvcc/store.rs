@@ -18,6 +18,7 @@ use super::rows::Rows;
 use super::state::State;
 use super::txn::WriteTxn;
 use crate::error::Fault;
+use crate::limits;
 use crate::storage::engine::{Engine, Table, View, Write};
 use crate::storage::keys;
 
@@ -137,7 +138,7 @@ struct Loaded {
 impl Loaded {
     fn from(view: &dyn View, image: Option<Image>) -> Result<Self, Fault> {
         let meta = |key: &[u8]| match view.get(Table::Meta, key)? {
-            Some(value) => keys::decode_compact_revision(key, &value),
+            Some(value) => possible(Table::Meta, key, keys::decode_compact_revision(key, &value)?),
             None => Ok(-1),
         };
         let finished = meta(keys::FINISHED_COMPACT_REV)?;
@@ -156,8 +157,14 @@ impl Loaded {
             0 => Bytes::new(),
             _ => Revision::new(newest.main, newest.sub + 1).row_key(false),
         };
+        let mut last = None;
         view.scan(Table::Key, &from, None, &mut |key, row| {
             let (revision, tombstone) = Revision::from_row_key(key)?;
+            possible(Table::Key, key, revision.main)?;
+            // A put and a deletion have different keys, and may not share a place in history.
+            if last.replace(revision) == Some(revision) {
+                return Err(Fault::row(Table::Key.name(), key, "a second row of its revision"));
+            }
             let fields = Fields::decode(row)?;
             let facts = Facts {
                 revision,
@@ -200,6 +207,14 @@ impl Loaded {
             deletes: Vec::new(),
             compactor: self.compactor,
         }
+    }
+}
+
+/// A revision that a row names, if there can be later ones.
+fn possible(table: Table, key: &[u8], main: i64) -> Result<i64, Fault> {
+    match main <= limits::REVISION_MAX {
+        true => Ok(main),
+        false => Err(Fault::row(table.name(), key, "a revision beyond the last there is")),
     }
 }
 

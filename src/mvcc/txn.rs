@@ -71,7 +71,8 @@ impl<'a> WriteTxn<'a> {
         let facts = Facts {
             revision,
             create_revision: before.map_or(revision.main, |before| before.create_revision),
-            version: before.map_or(0, |before| before.version) + 1,
+            // As etcd's: a row that was restored may have any.
+            version: before.map_or(0, |before| before.version).wrapping_add(1),
             leased: lease != 0,
         };
         let row = Fields { value, lease, ..Fields::of(key, facts) }.encode();

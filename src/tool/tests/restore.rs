@@ -280,6 +280,8 @@ fn rows_of_another_kind_of_etcd_are_refused() {
 fn rows_that_no_member_starts_on_are_refused() {
     for (table, key, value) in [
         (Table::Key, &revision(1)[..], &b"not a message"[..]),
+        (Table::Key, b"\x7f\xff\xff\xff\xff\xff\xff\xff_\0\0\0\0\0\0\0\0", b""),
+        (Table::Meta, b"scheduledCompactRev", b"\x7f\xff\xff\xff\xff\xff\xff\xff_\0\0\0\0\0\0\0\0"),
         (Table::Lease, b"short", b""),
         (Table::Meta, b"finishedCompactRev", b"short"),
         (Table::Alarm, b"\xff", b""),
@@ -291,6 +293,16 @@ fn rows_that_no_member_starts_on_are_refused() {
             "{said}"
         );
     }
+}
+
+/// A put and a deletion at one place in history: no store writes that.
+#[test]
+fn two_rows_of_one_revision_are_refused() {
+    let mut tables = with_row(Table::Key, &revision(7), &message(b"a", b"v"));
+    let rows = tables.get_mut(&b"key"[..]).expect("one of the tables");
+    rows.insert([&revision(7)[..], b"t"].concat(), message(b"a", b""));
+    let said = failed(&Scratch::new(), &snapshot(&tables), PLAIN);
+    assert!(said.contains("a second row of its revision"), "{said}");
 }
 
 /// Users are not built yet: a member without them would let everybody in.
