@@ -364,7 +364,7 @@ impl Driver {
             Input::Checkpointed(applied) => self.checkpointed(applied)?,
             Input::Persisted(number) => self.persisted(number),
             Input::Stock(spare) => self.parts.log.stock(spare)?,
-            Input::Message(message) => self.step(*message)?,
+            Input::Message(message) => self.hear(*message)?,
             Input::Unreachable(id) => self.parts.core.report_unreachable(id),
             Input::Disconnected(id) => self.disconnected(id),
             Input::SnapshotSent { to, arrived } => {

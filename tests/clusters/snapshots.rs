@@ -4,7 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
-use kvorum::pb::CompactionRequest;
+use kvorum::pb::{CompactionRequest, PutRequest};
+
+use kvorum::raft::{ConfState, Message, MessageType, wire};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use super::client::until;
 use super::fixture::Cluster;
@@ -168,5 +172,38 @@ async fn a_snapshot_that_is_cut_off_is_sent_again() {
     assert_eq!((sent >= 4, cut), (true, 3), "{sent} snapshots sent");
     assert_eq!(watch.up_to(last).await.len() as i64, PUTS);
     cluster.assert_alike().await;
+    cluster.end().await;
+}
+
+/// A message that says there is a snapshot, and no state with it: nobody could install that.
+#[tokio::test]
+async fn a_snapshot_without_its_state_is_refused() {
+    let cluster = Cluster::start(3).await;
+    let (leader, follower) = (cluster.leader().await, cluster.follower().await);
+    let answer =
+        cluster.member(leader).kv().put(PutRequest { key: "a".into(), ..Default::default() }).await;
+    let cluster_id = answer.expect("a put").into_inner().header.expect("a header").cluster_id;
+    let (from, to) = (cluster.member(leader).id(), cluster.member(follower).id());
+    let mut message = Message { from, to, term: 1000, ..Message::default() };
+    message.set_msg_type(MessageType::MsgSnapshot);
+    let metadata = message.mut_snapshot().mut_metadata();
+    (metadata.index, metadata.term) = (1 << 20, 1000);
+    let voters = cluster.at_work().map(|member| member.id()).collect();
+    metadata.conf_state = Some(ConfState { voters, ..ConfState::default() });
+    let body = wire::encode(message);
+    let head = format!(
+        "POST /raft HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Server-Version: 3.7.0\r\n\
+         X-Min-Cluster-Version: 3.0.0\r\nX-Etcd-Cluster-Id: {cluster_id:x}\r\n\
+         Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let address = cluster.member(follower).running().peer_addresses()[0];
+    let mut stream = TcpStream::connect(address).await.expect("it listens");
+    stream.write_all(&[head.as_bytes(), &body].concat()).await.expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("it answers");
+    assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+    // What was to end the process comes before this.
+    cluster.member(follower).put("b", "still here").await.expect("it goes on");
     cluster.end().await;
 }

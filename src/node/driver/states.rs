@@ -37,6 +37,17 @@ impl Driver {
         self.step(message)
     }
 
+    /// Hears a peer that sends no state with its message. Raft would want the one that a snapshot
+    /// stands for, and nobody has it.
+    pub(super) fn hear(&mut self, message: Message) -> Result<(), Fault> {
+        if message.msg_type() == MessageType::MsgSnapshot {
+            let from = format!("{:x}", message.from);
+            tracing::debug!(from, "a snapshot that comes without its state is refused");
+            return Ok(());
+        }
+        self.step(message)
+    }
+
     pub(super) fn send(&mut self, message: Message) {
         if message.msg_type() == MessageType::MsgHeartbeat
             && let Some(late) = self.heartbeats.note(message.to, self.now)
