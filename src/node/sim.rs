@@ -195,8 +195,8 @@ impl Member {
     }
 
     /// When a part wants its next turn, if it ever does unasked.
-    pub fn wakes_at(&self, part: Part) -> Option<Instant> {
-        let at_once = |is_asked: bool| is_asked.then(clock::now);
+    pub fn wakes_at(&self, part: Part, now: Instant) -> Option<Instant> {
+        let at_once = |is_asked: bool| is_asked.then_some(now);
         match part {
             Part::Driver => {
                 let driver = self.driver.as_ref()?;
@@ -209,12 +209,12 @@ impl Member {
             }
             Part::Checkpointer => match self.checkpointer.as_ref()?.wants() {
                 Wants::Job => at_once(!self.checkpoints.is_empty()),
-                Wants::JobIfAny => Some(clock::now()),
+                Wants::JobIfAny => Some(now),
                 Wants::Pause => Some(self.paused + checkpointer::SPACE_POLL),
             },
             Part::Watches => {
                 let watches = self.watches.as_ref()?;
-                at_once(!self.changes.is_empty()).or(Some(clock::now() + watches.patience()))
+                at_once(!self.changes.is_empty()).or(Some(now + watches.patience()))
             }
             Part::History => at_once(self.history.is_asked()),
         }

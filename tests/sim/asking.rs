@@ -60,6 +60,8 @@ pub async fn ask(services: Services, ask: Ask, busy: Busy, now_us: impl Fn() -> 
             let asked = Compaction { revision, call, end, server };
             let number = record.borrow().history.compactions.len();
             record.borrow_mut().history.compactions.push(asked);
+            let asked = record.borrow().compaction_asked.max(revision);
+            record.borrow_mut().compaction_asked = asked;
             let request = CompactionRequest { revision, physical };
             if services.kv.compact(Call::new(request)).await.is_ok() {
                 let mut record = record.borrow_mut();

@@ -185,7 +185,8 @@ impl World {
                     _ => 1_000 + self.seed.below(1_000) * self.seed.below(6_000),
                 };
                 self.seats[seat].paused_until_us = self.now_us + length;
-                self.plan(self.now_us + length, Happening::Wake(seat));
+                // Before anything of the member itself goes on.
+                self.plan(self.now_us + length - 500, Happening::Wake(seat));
             }
             Fault::Isolate => self.isolate(seat),
             Fault::Ring => self.ring(),
@@ -234,6 +235,20 @@ impl World {
             _ => {}
         }
         self.plan(self.now_us + length, Happening::Space(seat));
+    }
+
+    /// Some voters lose power just when their vote has arrived, and who has it is cut off: whether
+    /// the vote is remembered decides whether a term has two leaders.
+    pub fn strike_voter(&mut self, voter: u64, elected: usize) {
+        let voter = self.seats.iter().position(|seat| seat.id == voter);
+        let may = self.chaos && self.profile.weights[Fault::PowerCut as usize] > 0;
+        let Some(voter) = voter.filter(|_| may && self.seed.below(12) == 0) else { return };
+        if self.seats[voter].process.is_some() {
+            self.note(Some(voter), "power cut", format!("after its vote for m{elected}"));
+            let how = power_cut(&mut self.seed);
+            self.cut_off(elected, true, true);
+            self.end_process(voter, how);
+        }
     }
 
     /// Some machines lose power just when a state takes the place of theirs.

@@ -57,6 +57,8 @@ use world::World;
 const SECONDS: u64 = 25;
 /// And how many of them at the most.
 const SEEDS: u64 = 500;
+/// How much of a line is told of what went wrong; states may be long.
+const LINE: usize = 700;
 /// Of so many seeds, one is run twice.
 const TWICE_ONE_OF: u64 = 50;
 
@@ -89,8 +91,11 @@ fn judge(seed: u64, loud: bool) -> Outcome {
     let course = tokio::task::unconstrained(async {
         let mut world = World::new(seed, loud);
         let failure = live(&mut world).await.err();
-        let failure =
-            failure.map(|why| format!("{:?}\n{}\n{why}", world.profile, world.journal.tail()));
+        let told = |why: String| {
+            let why: Vec<&str> = why.lines().map(|line| cut(line, LINE)).collect();
+            format!("{:?}\n{}\n{}", world.profile, world.journal.tail(), why.join("\n"))
+        };
+        let failure = failure.map(told);
         let (counts, hash) = (std::mem::take(&mut world.counts), world.journal.hash());
         Outcome { hash, counts, virtual_us: world.now_us, marks: 0, failure }
     });
@@ -107,6 +112,11 @@ async fn live(world: &mut World) -> Result<(), String> {
         polled.unwrap_or_else(|panic| Poll::Ready(Err(panics::words(&*panic).why)))
     })
     .await
+}
+
+/// The beginning of a line.
+fn cut(line: &str, bytes: usize) -> &str {
+    line.get(..bytes).unwrap_or(line)
 }
 
 fn variable(name: &str) -> Option<u64> {
@@ -262,7 +272,8 @@ fn explore(first: u64, budget: Duration, count: u64) -> Tally {
     println!("{tally}");
     let failures = failures.into_inner();
     for (seed, failure) in failures.iter().skip(1) {
-        println!("seed {seed} fails: {}", failure.lines().last().unwrap_or_default());
+        let last = failure.lines().last().unwrap_or_default();
+        println!("seed {seed} fails: {}", cut(last, LINE));
     }
     if let Some((seed, failure)) = failures.first() {
         fail(*seed, failure);

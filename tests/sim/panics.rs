@@ -21,9 +21,9 @@ pub fn within<T>(run: impl FnOnce() -> T) -> T {
         set_hook(Box::new(move |panic| {
             let place = panic.location().map(ToString::to_string).unwrap_or_default();
             match WITHIN.get() {
-                true => PLACE.replace(place),
-                false => return outside(panic),
-            };
+                true => drop(PLACE.replace(place)),
+                false => outside(panic),
+            }
         }));
     });
     WITHIN.set(true);

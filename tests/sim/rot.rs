@@ -103,7 +103,7 @@ impl World {
     /// writes that did not come to theirs.
     fn flips(&mut self, seat: usize, place: Place) -> Vec<Flip> {
         let (disk, layout) = (self.seats[seat].disk.fork(), self.seats[seat].layout());
-        let (mut files, most) = (Vec::new(), 1 << self.seed.below(10));
+        let (mut files, most) = (Vec::new(), 1 << self.seed.below(13));
         match place {
             Place::State => gather(&disk, &layout.state, &mut files),
             Place::Log => {
@@ -240,7 +240,10 @@ impl World {
         let Some(rot) = self.rot.take() else { return Ok(()) };
         let seat = rot.seat;
         let healed = match &rot.healing {
-            Healing::Not => return Ok(self.rot = Some(rot)),
+            Healing::Not => {
+                self.rot = Some(rot);
+                return Ok(());
+            }
             Healing::State(damage) => self.take_state(&rot, damage)?,
             Healing::Replacement => self.ask_for_replacement(&rot),
         };

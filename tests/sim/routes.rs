@@ -78,8 +78,13 @@ impl World {
         }
         let Some(seat) = self.seat_of(to) else { return };
         if let Some(process) = &self.seats[seat].process {
+            let votes = message.msg_type() == MessageType::MsgRequestVoteResponse;
+            let votes = votes && !message.reject;
             // No room is a loss like any other.
             let _ = process.services.node.receive(message);
+            if votes {
+                self.strike_voter(from, seat);
+            }
         } else if self.seed.coin()
             && let Some(sender) = self.seat_of(from)
             && let Some(process) = &self.seats[sender].process

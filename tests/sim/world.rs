@@ -52,7 +52,7 @@ pub enum Happening {
     Fault,
     Restart(usize),
     Stop(usize),
-    /// A process that stood still goes on.
+    /// A process that stood still is about to go on.
     Wake(usize),
     Space(usize),
     Replace,
@@ -208,11 +208,12 @@ impl World {
     /// The part that takes the next turn, and when. One that is asked takes it a moment later.
     fn next_turn(&mut self) -> Option<(u64, usize, Part)> {
         let mut first: Option<(u64, usize, Part)> = None;
+        let now = self.base + Duration::from_micros(self.now_us);
         for seat in 0..self.seats.len() {
             let paused_until = self.seats[seat].paused_until_us;
             let Some(process) = &mut self.seats[seat].process else { continue };
             for (place, part) in Part::ALL.into_iter().enumerate() {
-                let Some(wakes) = process.member.wakes_at(part) else {
+                let Some(wakes) = process.member.wakes_at(part, now) else {
                     process.turns[place] = None;
                     continue;
                 };
