@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 /// The moment now. It is tokio's, so that a simulation can hold it still and move it on; what
 /// decides anything asks here, only what measures the machine asks the system.
 pub(super) fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
+    let now = tokio::time::Instant::now().into_std();
+    #[cfg(debug_assertions)]
+    let now = super::sim::shown(now);
+    now
 }
 
 /// How long ago a moment was.

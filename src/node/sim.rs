@@ -7,6 +7,7 @@
 //! Deliberately absent: everything above the node. Clients are the simulation's own.
 
 mod errands;
+mod skew;
 mod watching;
 
 use std::any::Any;
@@ -40,6 +41,8 @@ use crate::watch;
 
 pub(super) use errands::Lent;
 pub use errands::{Errand, Errands};
+pub(super) use skew::shown;
+pub use skew::{Skew, keep_time};
 pub use watching::Watching;
 
 /// How often whoever waits for a whole state looks whether it comes.
@@ -53,6 +56,7 @@ pub struct Ground {
     pub seed: u64,
     /// Milliseconds of 1970.
     pub wall_ms: u64,
+    pub skew: Skew,
     /// The size of a segment of the log.
     pub segment_bytes: u64,
     /// Whether watch streams and what is kept for them have narrow bounds.
@@ -101,6 +105,7 @@ impl Part {
 
 /// A member.
 pub struct Member {
+    skew: Skew,
     handle: Handle,
     wires: Wires,
     errands: Errands,
@@ -130,6 +135,7 @@ impl Member {
         connect: Connect,
     ) -> Result<Self, BootError> {
         CACHE_BYTES.set(ground.cache_bytes);
+        keep_time(Some(ground.skew));
         let errands = Errands::default();
         let options = wal::Options { segment_bytes: ground.segment_bytes, prefill: false };
         let means = Means {
@@ -150,10 +156,16 @@ impl Member {
             }
             taken => taken?,
         };
-        Self::animate(assembly, errands, ground.tight_watches).map_err(BootError::Fault)
+        Self::animate(assembly, errands, ground.skew, ground.tight_watches)
+            .map_err(BootError::Fault)
     }
 
-    fn animate(mut assembly: Assembly, errands: Errands, tight: bool) -> Result<Self, Fault> {
+    fn animate(
+        mut assembly: Assembly,
+        errands: Errands,
+        skew: Skew,
+        tight: bool,
+    ) -> Result<Self, Fault> {
         if tight {
             assembly.watches.limits = tightened(assembly.watches.limits);
         }
@@ -171,6 +183,7 @@ impl Member {
         let watch = corruption::run(handle.clone(), intervals, stopped);
         errands.send("corruption-watch", Box::pin(watch));
         Ok(Self {
+            skew,
             handle,
             wires,
             errands,
@@ -190,27 +203,33 @@ impl Member {
         })
     }
 
+    /// From here on this thread asks for the time by this member's clock.
+    pub fn keep_time(&self) {
+        keep_time(Some(self.skew));
+    }
+
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
 
-    /// When a part wants its next turn, if it ever does unasked.
+    /// When a part wants its next turn, if it ever does unasked. Both times are the world's.
     pub fn wakes_at(&self, part: Part, now: Instant) -> Option<Instant> {
+        let due = |shown| Some(self.skew.in_world(shown));
         let at_once = |is_asked: bool| is_asked.then_some(now);
         match part {
             Part::Driver => {
                 let driver = self.driver.as_ref()?;
-                at_once(!self.inputs.is_empty()).or(Some(driver.due()))
+                at_once(!self.inputs.is_empty()).or(due(driver.due()))
             }
             Part::Log => at_once(self.errands.log_is_asked()),
             Part::Applier => {
                 let applier = self.applier.as_ref()?;
-                at_once(!self.jobs.is_empty()).or(Some(applier.due()))
+                at_once(!self.jobs.is_empty()).or(due(applier.due()))
             }
             Part::Checkpointer => match self.checkpointer.as_ref()?.wants() {
                 Wants::Job => at_once(!self.checkpoints.is_empty()),
                 Wants::JobIfAny => Some(now),
-                Wants::Pause => Some(self.paused + checkpointer::SPACE_POLL),
+                Wants::Pause => due(self.paused + checkpointer::SPACE_POLL),
             },
             Part::Watches => {
                 let watches = self.watches.as_ref()?;
@@ -222,6 +241,7 @@ impl Member {
 
     /// Lets a part take a turn.
     pub fn turn(&mut self, part: Part) -> Result<(), Fault> {
+        self.keep_time();
         let now = clock::now();
         match part {
             Part::Driver => {
@@ -410,6 +430,7 @@ impl Died {
 /// From here on a fatal fault on this thread ends in a panic, with [`Died`] in it.
 pub fn simulate() {
     SIMULATING.set(true);
+    keep_time(None);
 }
 
 /// Ends a simulated process, and returns to a real one.

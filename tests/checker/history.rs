@@ -53,6 +53,8 @@ pub struct History {
     pub leases: Vec<LeaseOp>,
     pub ended: Vec<Ended>,
     pub calm: Option<u64>,
+    /// By how many millionths the clocks of members may differ from those of clients.
+    pub drift_ppm: u64,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]

@@ -27,6 +27,12 @@ const GRAIN: u64 = 1_000_000;
 /// What a lease may be late: elections, and a round of revocations.
 const SLACK: u64 = 3 * SECOND;
 
+/// By how much two clocks may differ after a time.
+fn differing(time: u64, drift_ppm: u64) -> u64 {
+    // A clock that is slower by a part is behind by a little more than that part.
+    time / 1_000_000 * drift_ppm * 11 / 10
+}
+
 /// All that is known of one lease.
 #[derive(Default)]
 struct Life<'a> {
@@ -45,15 +51,16 @@ pub fn check(history: &History, report: &mut Report) {
     }
     let ends = history.ops.iter().filter_map(|op| op.end);
     let last = ends.chain(history.leases.iter().filter_map(|op| op.end)).max().unwrap_or(0);
+    let drift = history.drift_ppm;
     for (lease, life) in &lives {
         report.leases += 1;
         report.leases_ended += usize::from(life.ended.is_some());
-        for verdict in [life.is_one(), life.never_early(), life.never_again()] {
+        for verdict in [life.is_one(), life.never_early(drift), life.never_again()] {
             if let Err(what) = verdict {
                 report.add(By::Leases, format!("lease {lease}: {what}"));
             }
         }
-        let late = history.calm.map_or(Ok(()), |calm| life.within_bounds(calm, last));
+        let late = history.calm.map_or(Ok(()), |calm| life.within_bounds(calm, last, drift));
         if let Err(what) = late {
             report.add(By::Leases, format!("lease {lease}: {what}"));
         }
@@ -76,13 +83,16 @@ impl Life<'_> {
         }
     }
 
-    fn never_early(&self) -> Result<(), String> {
+    fn never_early(&self, drift: u64) -> Result<(), String> {
         let Some(ended) = self.ended else { return Ok(()) };
         let revoked = |op: &&LeaseOp| op.ask == LeaseAsk::Revoke && op.call <= ended;
         if self.ops.iter().copied().any(|op| revoked(&op)) {
             return Ok(());
         }
-        match self.promises().find(|(op, time)| op.call + time > ended + GRAIN) {
+        match self
+            .promises()
+            .find(|(op, time)| op.call + time > ended + GRAIN + differing(*time, drift))
+        {
             Some((op, _)) => Err(format!("ended at {ended}, against {op:?}")),
             None => Ok(()),
         }
@@ -98,12 +108,13 @@ impl Life<'_> {
     }
 
     /// `last` is when the history ends.
-    fn within_bounds(&self, calm: u64, last: u64) -> Result<(), String> {
+    fn within_bounds(&self, calm: u64, last: u64, drift: u64) -> Result<(), String> {
         let Some(time) = self.promises().map(|(_, time)| time).max() else { return Ok(()) };
         // What got no answer may have been done when its client gave up.
         let renewed = self.ops.iter().filter(|op| op.heard != LeaseHeard::Gone);
         let renewed = renewed.map(|op| op.end.unwrap_or(op.call)).max().unwrap_or(0);
-        let due = renewed.max(calm) + time + SLACK;
+        let late = time + SLACK;
+        let due = renewed.max(calm) + late + differing(late, drift);
         match self.ended {
             Some(ended) if ended > due => Err(format!("ended at {ended}, and was due at {due}")),
             None if last > due => Err(format!("due at {due}, and still there at {last}")),

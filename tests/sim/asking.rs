@@ -60,8 +60,6 @@ pub async fn ask(services: Services, ask: Ask, busy: Busy, now_us: impl Fn() -> 
             let asked = Compaction { revision, call, end, server };
             let number = record.borrow().history.compactions.len();
             record.borrow_mut().history.compactions.push(asked);
-            let asked = record.borrow().compaction_asked.max(revision);
-            record.borrow_mut().compaction_asked = asked;
             let request = CompactionRequest { revision, physical };
             if services.kv.compact(Call::new(request)).await.is_ok() {
                 let mut record = record.borrow_mut();
@@ -85,15 +83,14 @@ pub async fn leases(services: Services, ask: Ask, record: Shared, now_us: impl F
                 end_lease(record, number, now_us(), LeaseHeard::Lives(granted.ttl));
                 let mut record = record.borrow_mut();
                 record.leases.push(granted.id);
-                record.promise(granted.id, call_us + granted.ttl as u64 * 1_000_000);
+                record.promise(granted.id, call_us, granted.ttl);
             }
         }
         Ask::KeepAlive { lease } => {
             let number = begin_lease(record, lease, call_us, LeaseAsk::KeepAlive);
             let heard = match services.node.renew(lease).await {
                 Ok(ttl) => {
-                    let until = call_us + ttl as u64 * 1_000_000;
-                    record.borrow_mut().promise(lease, until);
+                    record.borrow_mut().promise(lease, call_us, ttl);
                     LeaseHeard::Lives(ttl)
                 }
                 Err(Error::LeaseNotFound) => LeaseHeard::Gone,

@@ -49,8 +49,10 @@ pub enum Lifetime {
 }
 
 impl Record {
-    /// A client was told that a lease lives until then.
-    pub fn promise(&mut self, lease: i64, until_us: u64) {
+    /// A client that called then was told that a lease lives for so long, by a member's clock.
+    pub fn promise(&mut self, lease: i64, call_us: u64, seconds: i64) {
+        let counted_us = seconds as u64 * (1_000_000 - self.history.drift_ppm);
+        let until_us = call_us + counted_us;
         self.promises.push((lease, until_us));
         self.ends.insert(lease, until_us);
     }

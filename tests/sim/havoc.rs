@@ -32,6 +32,7 @@ impl World {
             return self.unstarted(seat, why);
         }
         self.connect(seat);
+        self.touch(None);
         let soon = self.now_us + self.seed.below(1_500_000);
         self.plan(soon, Happening::ComeBack(seat));
         Ok(())
@@ -117,6 +118,7 @@ impl World {
             self.tasks.drop_of(process.life);
         }
         self.seats[seat].die(how);
+        self.touch(None);
         let id = self.seats[seat].id;
         self.wire.lock().since.retain(|(from, to), _| *from != id && *to != id);
         if how == Crash::KeepAll && self.seed.coin() {

@@ -39,6 +39,8 @@ pub struct Profile {
     pub quota_bytes: i64,
     /// Whether watch streams soon have no room.
     pub tight_watches: bool,
+    /// By how many millionths the clocks of members run too fast or too slow, at the most.
+    pub skew_ppm: u64,
 }
 
 /// What may go wrong, or is done to the cluster.
@@ -144,6 +146,7 @@ impl Profile {
             cache_bytes: one_of(seed, &[0, 1 << 24]),
             quota_bytes: one_of(seed, &[0, 0, 6_000, 9_000, 13_000]),
             tight_watches: seed.coin(),
+            skew_ppm: one_of(seed, &[0, 0, 200, 50_000]),
         }
     }
 }

@@ -15,7 +15,7 @@ use super::world::{Happening, World};
 const LINGERS: Duration = Duration::from_secs(4);
 
 impl World {
-    fn seat_of(&self, id: u64) -> Option<usize> {
+    pub fn seat_of(&self, id: u64) -> Option<usize> {
         self.seats.iter().position(|seat| seat.id == id)
     }
 
@@ -51,6 +51,7 @@ impl World {
                 && let Some(process) = &self.seats[seat].process
             {
                 process.services.node.unreachable(to);
+                self.touch(Some(seat));
             }
             return;
         }
@@ -80,6 +81,7 @@ impl World {
         if let Some(process) = &self.seats[seat].process {
             let votes = message.msg_type() == MessageType::MsgRequestVoteResponse;
             let votes = votes && !message.reject;
+            process.member.keep_time();
             // No room is a loss like any other.
             let _ = process.services.node.receive(message);
             if votes {
@@ -90,6 +92,7 @@ impl World {
             && let Some(process) = &self.seats[sender].process
         {
             process.services.node.unreachable(to);
+            self.touch(Some(sender));
         }
     }
 
@@ -161,6 +164,9 @@ impl World {
     /// Tells senders of states how that ended, and stops who has handed over.
     pub fn tell_ends(&mut self) {
         let ends = std::mem::take(&mut *self.snapshots_sent.borrow_mut());
+        if !ends.is_empty() || !self.handed_over.borrow().is_empty() {
+            self.touch(None);
+        }
         for (life, to, arrived) in ends {
             if let Some(place) = self.sending.iter().position(|one| *one == life) {
                 self.sending.remove(place);

@@ -9,7 +9,7 @@ use kvorum::config::Config;
 use kvorum::members::{self, Members};
 use kvorum::node::{BootError, Connect, Damage, Heard, Joined, Told};
 use kvorum::raft::Flow;
-use kvorum::sim::{Died, Ground, Member, Part};
+use kvorum::sim::{Died, Ground, Member, Part, Skew};
 use kvorum::storage::disk::sim::{Crash, SimDisk};
 use kvorum::storage::layout::Layout;
 use kvorum::storage::wal;
@@ -58,6 +58,8 @@ pub struct Seat {
     segment_bytes: u64,
     tight_watches: bool,
     cache_bytes: usize,
+    /// How much faster than the world's its clock runs.
+    skew_ppm: i64,
     pub disk: SimDisk,
     pub process: Option<Process>,
     lives: u64,
@@ -84,11 +86,21 @@ pub struct Process {
     pub life: Life,
     pub member: Member,
     pub services: Services,
+    /// When each part wants its next turn, as far as that is known.
+    pub wakes: [Option<u64>; Part::ALL.len()],
+    /// Whether something has happened to it since that was asked.
+    pub is_touched: bool,
     /// When each part takes its next turn, of those that were asked to.
     pub turns: [Option<u64>; Part::ALL.len()],
     pub stopping: bool,
     /// How entries reached the others when it was last seen to lead.
     pub flows: BTreeMap<u64, Flow>,
+}
+
+/// The clock of a machine.
+fn skew(profile: &Profile, chance: u64) -> i64 {
+    let widest = profile.skew_ppm as i64;
+    (chance >> 32) as i64 % (2 * widest + 1) - widest
 }
 
 pub fn url(number: usize) -> String {
@@ -124,6 +136,7 @@ impl Seat {
             segment_bytes: profile.segment_bytes,
             tight_watches: profile.tight_watches,
             cache_bytes: profile.cache_bytes,
+            skew_ppm: skew(profile, disk_seed),
             disk: SimDisk::new(disk_seed),
             process: None,
             lives: 0,
@@ -182,6 +195,8 @@ impl Seat {
             life,
             member,
             services,
+            wakes: turns,
+            is_touched: true,
             turns,
             stopping: false,
             flows: BTreeMap::new(),
@@ -197,12 +212,20 @@ impl Seat {
             segment_bytes: self.segment_bytes,
             tight_watches: self.tight_watches,
             cache_bytes: self.cache_bytes,
+            skew: Skew { since: tokio::time::Instant::now().into_std(), ppm: self.skew_ppm },
         }
     }
 
     /// Makes the state again from another member's.
     pub fn remake(&self, damage: &Damage) -> Result<(), BootError> {
         kvorum::sim::remake(&self.config, &self.ground(0, 0), damage)
+    }
+
+    /// Something happens to the process: its parts may want their turns sooner.
+    pub fn touch(&mut self) {
+        if let Some(process) = &mut self.process {
+            process.is_touched = true;
+        }
     }
 
     /// Lets a part of the process take its turn; what killed the process, if something did.

@@ -111,6 +111,8 @@ impl World {
         let mut seed = Seed::new(number);
         let profile = Profile::draw(&mut seed);
         let seats = (0..profile.members).map(|n| Seat::new(n, &profile, seed.next())).collect();
+        let record = Shared::default();
+        record.borrow_mut().history.drift_ppm = profile.skew_ppm;
         Self {
             seed,
             profile,
@@ -122,7 +124,7 @@ impl World {
             queue: BinaryHeap::new(),
             happenings: BTreeMap::new(),
             tasks: Tasks::default(),
-            record: Rc::default(),
+            record,
             watches: Vec::new(),
             witness: Witness::new(),
             journal: Journal::new(loud),
@@ -212,12 +214,17 @@ impl World {
         for seat in 0..self.seats.len() {
             let paused_until = self.seats[seat].paused_until_us;
             let Some(process) = &mut self.seats[seat].process else { continue };
+            let is_touched = std::mem::take(&mut process.is_touched);
             for (place, part) in Part::ALL.into_iter().enumerate() {
-                let Some(wakes) = process.member.wakes_at(part, now) else {
+                if is_touched {
+                    let wakes = process.member.wakes_at(part, now);
+                    let since = |at: Instant| at.saturating_duration_since(self.base);
+                    process.wakes[place] = wakes.map(|at| since(at).as_micros() as u64);
+                }
+                let Some(wakes) = process.wakes[place] else {
                     process.turns[place] = None;
                     continue;
                 };
-                let wakes = wakes.saturating_duration_since(self.base).as_micros() as u64;
                 let at = if wakes > self.now_us {
                     process.turns[place] = None;
                     wakes
@@ -239,6 +246,7 @@ impl World {
 
     fn turn(&mut self, seat: usize, part: Part) -> Result<(), String> {
         self.journal.mix(&[self.now_us, seat as u64, part as u64]);
+        self.seats[seat].touch();
         if let Some(process) = &mut self.seats[seat].process {
             process.turns[part as usize] = None;
         }
@@ -380,6 +388,22 @@ impl World {
         Ok(())
     }
 
+    /// Something happens to one member; to any of them, as far as is known, if none is named.
+    pub fn touch(&mut self, seat: Option<usize>) {
+        match seat {
+            Some(seat) => self.seats[seat].touch(),
+            None => self.seats.iter_mut().for_each(Seat::touch),
+        }
+    }
+
+    /// What runs next asks for the time by the clock of the process it is part of.
+    fn keep_time(&self, owner: Option<Life>) {
+        match owner.and_then(|life| self.seats[life.seat].process.as_ref()) {
+            Some(process) => process.member.keep_time(),
+            None => kvorum::sim::keep_time(None),
+        }
+    }
+
     /// Lets woken tasks go on; whether there were any.
     fn run_tasks(&mut self) -> Result<bool, String> {
         let mut ran = false;
@@ -392,6 +416,8 @@ impl World {
             }
             ran = true;
             self.journal.mix(&[task]);
+            self.keep_time(owner);
+            self.touch(owner.map(|life| life.seat));
             if let Err(panic) = self.tasks.poll(task) {
                 let death = words(&*panic);
                 match owner {
@@ -404,6 +430,10 @@ impl World {
     }
 
     fn happen(&mut self, happening: Happening) -> Result<(), String> {
+        self.touch(match &happening {
+            Happening::Deliver(message) => self.seat_of(message.to),
+            _ => None,
+        });
         match happening {
             Happening::Deliver(message) => self.deliver(*message),
             Happening::Ask { from, to, question } => self.answer(from, to, question),
