@@ -207,32 +207,32 @@ mod tests {
     use super::*;
     use crate::storage::disk::SimDisk;
     use crate::storage::disk::sim::Crash;
-    use crate::storage::engine::Engine as _;
-    use crate::storage::redb::Redb;
+    use crate::storage::state::Kind;
 
-    /// A header that names pages the file does not have makes redb read past its end (simulated
-    /// seed 3100100106 of 2026-11-22: the member said so at every start, and was never healed).
+    fn place(disk: &SimDisk) -> Place {
+        let (disk, dir) = (Arc::new(disk.clone()), PathBuf::from("/state"));
+        Place { disk, dir, kind: Kind::Redb, cache_bytes: 1 << 20 }
+    }
+
+    /// A head that names pages the file does not have makes redb read past its end (simulated seed
+    /// 3100100106 of 2026-11-22: the member said so at every start, and was never healed).
     #[test]
     fn whatever_is_wrong_with_the_head_of_a_state_is_damage() {
-        let (disk, state) = (SimDisk::new(1), Path::new("/state"));
-        let file = state.join("db");
-        disk.create_dir(state).expect("a directory");
-        let open = |disk: &SimDisk| {
-            let seam: Arc<dyn Disk> = Arc::new(disk.clone());
-            Redb::open(&seam, &file, 1 << 20)
-        };
-        let engine = open(&disk).expect("an empty engine");
+        let disk = SimDisk::new(1);
+        let engine = place(&disk).create().expect("an empty state");
         engine.commit(&[]).expect("a commit");
+        let file = Path::new("/state/1/redb");
         drop(engine);
         disk.crash(Crash::KeepAll);
         let mut found = 0;
         for (offset, bit) in (0..320).flat_map(|offset| (0..8).map(move |bit| (offset, 1 << bit))) {
             let damaged = disk.fork();
-            damaged.flip(&file, offset, bit).expect("a file");
-            let open = std::panic::AssertUnwindSafe(|| open(&damaged).map(drop));
+            damaged.flip(file, offset, bit).expect("a file");
+            let place = place(&damaged);
+            let open = std::panic::AssertUnwindSafe(|| place.open(0).map(drop));
             // A panic condemns the state, too.
             if let Ok(Err(fault)) = std::panic::catch_unwind(open) {
-                assert!(is_damage(&fault, state), "byte {offset}, bit {bit:x}: {fault}");
+                assert!(is_damage(&fault, &place.dir), "byte {offset}, bit {bit:x}: {fault}");
                 found += 1;
             }
         }
