@@ -6,7 +6,11 @@
 //! | a single zero byte | every key ≥ `key` |
 //! | anything else | `key` ≤ k < `range_end`; nothing when `range_end` ≤ `key` |
 
+mod fuzz;
+
 use bytes::Bytes;
+
+pub use fuzz::fuzz_span;
 
 /// Keys from `start` on; the end is one key, open, or exclusive.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 //!
 //! - `checker`: the judge of recorded histories.
 //! - `clusters`: members among each other, and a network that can be cut.
+//! - `fuzz`: the corpora of the fuzz targets, replayed.
 //! - `listener`: TLS, and who is let in, on the client listener.
 //! - `process`: the binary as a process, its exit codes, signals and log.
 //! - `snapshots`: the tools on a snapshot or a directory, and members that start on what they made.
@@ -12,6 +13,7 @@
 
 mod checker;
 mod clusters;
+mod fuzz;
 mod listener;
 mod process;
 mod settings;

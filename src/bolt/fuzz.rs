@@ -38,7 +38,7 @@ fn read(reader: &Reader, file_bytes: usize) {
 
 /// The bytes with metas that are valid and pages that have their own ids, for chance alone finds
 /// neither a checksum nor what is behind it. The first bytes choose sizes and roots.
-fn mended(bytes: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn mended(bytes: &[u8]) -> Option<Vec<u8>> {
     let page_bytes = PAGE_BYTES_MIN << (bytes.first()? % 3);
     let pages = bytes.len() as u64 / page_bytes;
     if pages <= PAGE_FIRST {

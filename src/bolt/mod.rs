@@ -34,6 +34,7 @@ pub use check::{Report, check};
 pub use error::{Damage, Error};
 pub use format::Meta;
 pub use fuzz::fuzz_read;
+pub(crate) use fuzz::mended;
 pub use reader::{ReadAt, Reader};
 pub use rows::{Row, TableRows};
 pub use tree::{Item, Rows, Walk};

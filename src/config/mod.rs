@@ -52,7 +52,7 @@ mod tests;
 pub use certificates::{PeerTls, Tls, TlsVersions};
 pub use duration::DurationError;
 pub use flag::ValueError;
-pub use fuzz::fuzz_flags;
+pub use fuzz::{fuzz_file, fuzz_flags};
 pub use gates::GateError;
 pub use initial_cluster::{FoundingError, resolve as resolve_url};
 pub use notice::Notice;

@@ -4,9 +4,12 @@
 //! 405 where the path exists.
 
 mod cors;
+mod fuzz;
 mod health;
 mod metrics;
 mod query;
+
+pub use fuzz::fuzz_path;
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};

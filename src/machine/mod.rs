@@ -19,6 +19,7 @@
 //! machine and deals with them.
 
 mod counts;
+mod fuzz;
 mod gate;
 mod kv;
 mod lease;
@@ -45,6 +46,7 @@ use crate::storage::engine::{Engine, Write};
 use crate::storage::keys::{self, ConfState};
 
 pub use counts::Counts;
+pub use fuzz::fuzz_entries;
 pub use gate::cost_bytes;
 pub use txn::{is_serializable, is_write, read_only};
 

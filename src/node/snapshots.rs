@@ -15,7 +15,7 @@
 //! - One state comes at a time.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -261,7 +261,7 @@ impl Receiving {
     ) -> Result<(), Unreceived> {
         let (index, started) = (message.get_snapshot().get_metadata().index, clock::now());
         tracing::info!(from = format!("{:x}", message.from), index, "receiving a snapshot");
-        let gathered = self.gather(chunks).await;
+        let gathered = gather(&self.place, &self.file, chunks).await;
         if let Err(Unreceived::Cut(_)) = gathered {
             mark(Mark::SnapshotCut);
         }
@@ -273,62 +273,15 @@ impl Receiving {
         self.driver.send(input).map_err(|_| Unreceived::Stopped)
     }
 
-    /// What is in the file by now.
-    fn reread(&self, file: &Arc<dyn DiskFile>) -> Result<Arrived, Fault> {
-        let io = |error| Fault::io("read", &self.file, error);
-        let (mut read, length) = (Arrived::default(), file.len().map_err(io)?);
-        let mut piece = vec![0; REREAD_BYTES];
-        while read.bytes < length {
-            let left = usize::try_from(length - read.bytes).unwrap_or(usize::MAX);
-            let piece = &mut piece[..left.min(REREAD_BYTES)];
-            file.read_at(read.bytes, piece).map_err(io)?;
-            read.take(piece);
-        }
-        Ok(read)
-    }
-
     fn disk(&self) -> &dyn Disk {
         &*self.place.disk
-    }
-
-    /// Writes the pieces into a file, up to the empty one that says it is whole; what arrived.
-    async fn gather(
-        &self,
-        mut chunks: mpsc::Receiver<io::Result<Bytes>>,
-    ) -> Result<Arrived, Unreceived> {
-        let io = |error| Unreceived::Fault(Fault::io("write", &self.file, error));
-        if self.disk().exists(&self.file) {
-            self.disk().remove(&self.file).map_err(io)?;
-        }
-        let file = self.disk().create(&self.file).map_err(io)?;
-        let mut arrived = Arrived::default();
-        loop {
-            let piece = chunks.recv().await.unwrap_or(Err(io::ErrorKind::UnexpectedEof.into()));
-            let piece = piece.map_err(Unreceived::Cut)?;
-            if piece.is_empty() {
-                return Ok(arrived);
-            }
-            check_room(&self.place, piece.len())?;
-            file.write_at(arrived.bytes, &piece).map_err(io)?;
-            arrived.take(&piece);
-        }
     }
 
     /// Reads the file into an engine beside ours.
     fn stage(&self, index: u64, arrived: Arrived) -> Result<Staged, Unreceived> {
         let started = clock::now();
-        let file = self.disk().open(&self.file);
-        let file = file.map_err(|error| Fault::io("open", &self.file, error))?;
-        if !planted(Mistake::StagedUnchecked) && self.reread(&file)? != arrived {
-            mark(Mark::RotFoundOnArrival);
-            return Err(Unreceived::Rotten);
-        }
         let (generation, engine) = self.place.create_next()?;
-        let filled = fill(&self.place, &file, &*engine).and_then(|applied| {
-            let (said, found) = (index, applied.index);
-            if found == said { Ok(applied) } else { Err(Unreceived::Other { said, found }) }
-        });
-        match filled {
+        match read(&self.place, &self.file, &*engine, (index, arrived)) {
             Ok(applied) => {
                 let took = clock::since(started).as_secs_f64();
                 self.metrics.snapshots.sync_seconds.observe(took);
@@ -346,7 +299,7 @@ impl Receiving {
 /// The size and the checksum of what arrived. The pages of a bbolt file have none, and a bit that
 /// turns in them on this disk would become a row like any other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Arrived {
+pub(super) struct Arrived {
     bytes: u64,
     sum: u32,
 }
@@ -356,6 +309,62 @@ impl Arrived {
         self.bytes += piece.len() as u64;
         self.sum = crc32c::crc32c_append(self.sum, piece);
     }
+}
+
+/// Writes the pieces into a file, up to the empty one that says it is whole; what arrived.
+pub(super) async fn gather(
+    place: &Place,
+    path: &Path,
+    mut chunks: mpsc::Receiver<io::Result<Bytes>>,
+) -> Result<Arrived, Unreceived> {
+    let io = |error| Unreceived::Fault(Fault::io("write", path, error));
+    if place.disk.exists(path) {
+        place.disk.remove(path).map_err(io)?;
+    }
+    let file = place.disk.create(path).map_err(io)?;
+    let mut arrived = Arrived::default();
+    loop {
+        let piece = chunks.recv().await.unwrap_or(Err(io::ErrorKind::UnexpectedEof.into()));
+        let piece = piece.map_err(Unreceived::Cut)?;
+        if piece.is_empty() {
+            return Ok(arrived);
+        }
+        check_room(place, piece.len())?;
+        file.write_at(arrived.bytes, &piece).map_err(io)?;
+        arrived.take(&piece);
+    }
+}
+
+/// Reads a file that was gathered into an empty engine; it must be what arrived, and its state as of
+/// the entry that was said.
+pub(super) fn read(
+    place: &Place,
+    path: &Path,
+    engine: &dyn Engine,
+    (said, arrived): (u64, Arrived),
+) -> Result<Applied, Unreceived> {
+    let file = place.disk.open(path).map_err(|error| Fault::io("open", path, error))?;
+    if !planted(Mistake::StagedUnchecked) && reread(path, &file)? != arrived {
+        mark(Mark::RotFoundOnArrival);
+        return Err(Unreceived::Rotten);
+    }
+    let applied = fill(place, &file, engine)?;
+    let found = applied.index;
+    if found == said { Ok(applied) } else { Err(Unreceived::Other { said, found }) }
+}
+
+/// What is in the file by now.
+fn reread(path: &Path, file: &Arc<dyn DiskFile>) -> Result<Arrived, Fault> {
+    let io = |error| Fault::io("read", path, error);
+    let (mut read, length) = (Arrived::default(), file.len().map_err(io)?);
+    let mut piece = vec![0; REREAD_BYTES];
+    while read.bytes < length {
+        let left = usize::try_from(length - read.bytes).unwrap_or(usize::MAX);
+        let piece = &mut piece[..left.min(REREAD_BYTES)];
+        file.read_at(read.bytes, piece).map_err(io)?;
+        read.take(piece);
+    }
+    Ok(read)
 }
 
 /// Leaves the log room to grow.

@@ -127,20 +127,25 @@ impl Connection {
             Ok::<_, Trouble>(Patient::new(stream, patience))
         };
         let opened = async {
-            let requests = match (url.scheme, peers) {
-                (Scheme::Http, _) => begin(connect.await?).await?,
+            match (url.scheme, peers) {
+                (Scheme::Http, _) => Self::on(connect.await?, &url.address).await,
                 (Scheme::Https, Some(peers)) => {
                     let stream = peers.connect(url.host(), connect.await?).await;
-                    begin(stream.map_err(Trouble::Tls)?).await?
+                    Self::on(stream.map_err(Trouble::Tls)?, &url.address).await
                 }
-                (Scheme::Https, None) => return Err(Trouble::NoTls(text.to_owned())),
-                (Scheme::Unix | Scheme::Unixs, _) => {
-                    return Err(Trouble::Address(vec![text.to_owned()]));
-                }
-            };
-            Ok(Self { authority: url.address.clone(), requests })
+                (Scheme::Https, None) => Err(Trouble::NoTls(text.to_owned())),
+                (Scheme::Unix | Scheme::Unixs, _) => Err(Trouble::Address(vec![text.to_owned()])),
+            }
         };
         in_time(limits::PEER_DIAL_TIMEOUT, opened).await
+    }
+
+    /// Talks to a member over what connects to it.
+    pub async fn on<S>(stream: S, authority: &str) -> Result<Self, Trouble>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        Ok(Self { authority: authority.to_owned(), requests: begin(stream).await? })
     }
 
     /// Whether another request can be sent.

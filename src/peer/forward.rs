@@ -61,7 +61,7 @@ struct HashHeader {
 }
 
 /// A refusal of another member.
-struct Refused {
+pub(super) struct Refused {
     status: StatusCode,
     text: String,
 }
@@ -78,8 +78,7 @@ impl Line {
         let request = LeaseKeepAliveRequest { id }.encode_to_vec();
         let answer = self.question(Method::POST, "/leases", request).await;
         let answer = answer?.map_err(|refused| lease_error(&refused))?;
-        let answer = LeaseKeepAliveResponse::decode(answer).map_err(|_| Error::NoLeader)?;
-        Ok(answer.ttl)
+        read_renewal(answer)
     }
 
     /// What this member, which should lead, knows of a lease.
@@ -93,8 +92,7 @@ impl Line {
             }
             answer => answer?,
         };
-        let answer = LeaseInternalResponse::decode(answer).ok();
-        answer.and_then(|answer| answer.lease_time_to_live_response).ok_or(Error::NoLeader)
+        read_lifetime(answer)
     }
 
     /// Has this member, which should lead, promote a learner.
@@ -112,7 +110,7 @@ impl Line {
             }
             _ => Error::NoLeader,
         })?;
-        serde_json::from_slice(&answer).map_err(|_| Error::NoLeader)
+        read_members(&answer)
     }
 
     /// This member's hash of the rows as of a revision.
@@ -125,9 +123,7 @@ impl Line {
             StatusCode::PRECONDITION_FAILED => Error::ClusterIDMismatch,
             _ => Error::Unhealthy,
         })?;
-        let answer: HashAnswer = serde_json::from_slice(&answer).map_err(|_| Error::Unhealthy)?;
-        let HashAnswer { header, hash, compact_revision, hash_revision } = answer;
-        Ok(HashKv { hash, compact_revision, hash_revision, revision: header.revision })
+        read_hash(&answer)
     }
 
     /// Asks, and reads the whole answer; no leader, if none comes.
@@ -170,7 +166,7 @@ impl Line {
     }
 }
 
-async fn read(answer: Response<Incoming>) -> Result<Result<Bytes, Refused>, Trouble> {
+pub(super) async fn read(answer: Response<Incoming>) -> Result<Result<Bytes, Refused>, Trouble> {
     let status = answer.status();
     let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
     let body = body.map_err(|_| Trouble::End)?.to_bytes();
@@ -178,6 +174,26 @@ async fn read(answer: Response<Incoming>) -> Result<Result<Bytes, Refused>, Trou
         StatusCode::OK => Ok(body),
         status => Err(Refused { status, text: String::from_utf8_lossy(&body).into_owned() }),
     })
+}
+
+pub(super) fn read_renewal(answer: Bytes) -> Result<i64, Error> {
+    let answer = LeaseKeepAliveResponse::decode(answer).map_err(|_| Error::NoLeader)?;
+    Ok(answer.ttl)
+}
+
+pub(super) fn read_lifetime(answer: Bytes) -> Result<LeaseTimeToLiveResponse, Error> {
+    let answer = LeaseInternalResponse::decode(answer).ok();
+    answer.and_then(|answer| answer.lease_time_to_live_response).ok_or(Error::NoLeader)
+}
+
+pub(super) fn read_members(answer: &[u8]) -> Result<Vec<Member>, Error> {
+    serde_json::from_slice(answer).map_err(|_| Error::NoLeader)
+}
+
+pub(super) fn read_hash(answer: &[u8]) -> Result<HashKv, Error> {
+    let answer: HashAnswer = serde_json::from_slice(answer).map_err(|_| Error::Unhealthy)?;
+    let HashAnswer { header, hash, compact_revision, hash_revision } = answer;
+    Ok(HashKv { hash, compact_revision, hash_revision, revision: header.revision })
 }
 
 fn lease_error(refused: &Refused) -> Error {

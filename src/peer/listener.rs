@@ -121,7 +121,7 @@ impl Gate {
 }
 
 /// Answers the requests of one connection.
-async fn answer_all<S>(desk: Desk, stream: S, from: SocketAddr)
+pub(super) async fn answer_all<S>(desk: Desk, stream: S, from: SocketAddr)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

@@ -58,6 +58,7 @@ pub mod headers;
 
 mod dial;
 mod forward;
+mod fuzz;
 mod host;
 pub mod join;
 mod lane;
@@ -81,6 +82,7 @@ use std::io;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+pub use fuzz::{fuzz_answer, fuzz_request};
 pub use listener::Listener;
 pub use remote::Traffic;
 pub use state::{FetchError, fetch};

@@ -89,14 +89,18 @@ impl Line {
         let status = answer.status();
         let text = text(answer.into_body()).await;
         let took = asked.elapsed();
-        let probed = serde_json::from_str::<Probed>(&text).ok();
-        let probed = probed.filter(|probed| probed.ok && status == StatusCode::OK);
-        let Some(probed) = probed else {
+        let Some((true, time)) = read(&text).filter(|_| status == StatusCode::OK) else {
             return Err(Unwelcome::Unexpected { status: status.as_u16(), text }.into());
         };
         *kept = Some(connection);
-        Ok((took, read_time(&probed.now)))
+        Ok((took, time))
     }
+}
+
+/// What an answer says: whether all is well, and the time.
+pub(super) fn read(text: &str) -> Option<(bool, Option<SystemTime>)> {
+    let probed = serde_json::from_str::<Probed>(text).ok()?;
+    Some((probed.ok, read_time(&probed.now)))
 }
 
 /// What the probes of one kind have shown.

@@ -38,7 +38,7 @@ pub(super) const REPLACE: &str = "/kvorum/replace";
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
 #[derive(Serialize, Deserialize)]
-struct Promised {
+pub(super) struct Promised {
     member: u64,
     term: u64,
     index: u64,

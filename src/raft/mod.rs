@@ -106,6 +106,7 @@ mod boot;
 pub mod conf;
 mod core;
 mod drain;
+mod fuzz;
 mod guard;
 mod log;
 mod reads;
@@ -118,6 +119,7 @@ mod tests;
 
 pub use self::boot::Boot;
 pub use self::core::{ConfApplied, Core, Proposed, Refusal, scramble};
+pub use self::fuzz::fuzz_step;
 pub use self::guard::Malformed;
 pub use self::log::Boundary;
 pub use self::status::{Flow, Progress, Status};

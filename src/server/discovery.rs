@@ -20,8 +20,12 @@ use tokio::net::{TcpStream, UdpSocket};
 use crate::config::{Config, Discovery, Url};
 use crate::node;
 
+mod fuzz;
+
 #[cfg(test)]
 mod tests;
+
+pub use fuzz::fuzz_dns;
 
 /// How long a server is given to answer, and how often each is asked.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -46,6 +46,8 @@ use crate::peer::headers::Identity;
 use crate::tls::{self, TlsError};
 use crate::version;
 
+pub use discovery::fuzz_dns;
+
 use bound::Bound;
 use client::Inside;
 use connection::Settings;

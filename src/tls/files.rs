@@ -21,8 +21,8 @@ pub(super) struct Files {
 /// What the two files hold.
 #[derive(PartialEq, Eq)]
 pub(super) struct Contents {
-    cert: Vec<u8>,
-    key: Vec<u8>,
+    pub cert: Vec<u8>,
+    pub key: Vec<u8>,
 }
 
 impl Files {
@@ -71,7 +71,10 @@ fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
     fs::read(path).map_err(|error| TlsError::read(what, path, &error))
 }
 
-fn parse_certificates(path: &Path, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(super) fn parse_certificates(
+    path: &Path,
+    text: &[u8],
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let certificates = CertificateDer::pem_slice_iter(text)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| TlsError::Certificate { path: path.to_owned(), why: explain(&error) })?;

@@ -12,6 +12,7 @@
 
 mod door;
 mod files;
+mod fuzz;
 mod leaf;
 mod names;
 mod peers;
@@ -31,6 +32,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, SupportedProtocolVersion};
 
 pub use door::{Caller, Door, First};
+pub use fuzz::fuzz_certificates;
 pub use peers::Peers;
 pub use refusals::Endpoint;
 

@@ -60,7 +60,7 @@ async fn reverse(address: IpAddr) -> io::Result<String> {
 
 /// Whether a name of a certificate, perhaps `*.domain`, covers the name of a host. As in etcd, the
 /// star stands for any number of labels.
-fn is_called(of: &str, host: &str) -> bool {
+pub(super) fn is_called(of: &str, host: &str) -> bool {
     let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
     let of = of.to_ascii_lowercase();
     match of.strip_prefix('*') {

@@ -42,7 +42,7 @@ enum Allowed {
 
 /// Why a certificate does not do. The first is etcd's wording, which operators search for.
 #[derive(Debug, thiserror::Error)]
-enum Unfit {
+pub(super) enum Unfit {
     #[error("client certificate authentication failed: {0}")]
     NotAllowed(String),
     #[error("transport: certificate serial {0} revoked")]
@@ -88,7 +88,7 @@ impl Screen {
         self.check_allowed(leaf)
     }
 
-    fn check_allowed(&self, certificate: &CertificateDer<'_>) -> Result<(), Unfit> {
+    pub(super) fn check_allowed(&self, certificate: &CertificateDer<'_>) -> Result<(), Unfit> {
         match &self.allowed {
             Allowed::Any => Ok(()),
             Allowed::CommonNames(names) => match Leaf::read(certificate)?.common_name {
@@ -130,9 +130,13 @@ impl Screen {
 /// The serial numbers in a list of revoked certificates, which is PEM or, as etcd wants it, DER.
 fn revoked(path: &Path) -> Result<Vec<Vec<u8>>, String> {
     let bytes = fs::read(path).map_err(|error| error.to_string())?;
-    let list = match CertificateRevocationListDer::from_pem_slice(&bytes) {
+    read_revoked(&bytes)
+}
+
+pub(super) fn read_revoked(bytes: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+    let list = match CertificateRevocationListDer::from_pem_slice(bytes) {
         Ok(list) => list.to_vec(),
-        Err(_) => bytes,
+        Err(_) => bytes.to_vec(),
     };
     let (_, list) =
         CertificateRevocationList::from_der(&list).map_err(|error| error.to_string())?;

@@ -4,11 +4,14 @@
 //! [`rewrite`] changes its rows on the way, so that a new cluster can live on them, [`restore`]
 //! makes a data directory of them. [`verify`] checks a directory that nobody uses.
 
+pub(crate) mod fuzz;
 pub mod import;
 pub mod restore;
 pub mod rewrite;
 pub mod snapshot;
 pub mod verify;
+
+pub use fuzz::fuzz_rows;
 
 #[cfg(test)]
 mod tests;

@@ -80,7 +80,7 @@ pub fn restore(file: &Path, options: Options, config: &Config) -> Result<Restore
 }
 
 /// Refuses a row that this version cannot keep the promise of.
-fn check(row: &Row, file: &Path) -> Result<()> {
+pub(super) fn check(row: &Row, file: &Path) -> Result<()> {
     let value = String::from_utf8_lossy(&row.value);
     match (row.table, &row.key[..]) {
         (Table::Meta, keys::STORAGE_VERSION) => ensure!(

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use super::import::go_error;
 use super::rewrite::RowKey;
-use crate::bolt::{Error, Item, Reader};
+use crate::bolt::{Error, Item, ReadAt, Reader};
 use crate::pb::KeyValue;
 use crate::storage::engine::Table;
 
@@ -49,7 +49,12 @@ pub enum Format {
 /// Reads and checks the file at `path`.
 pub fn status(path: &Path) -> Result<Status> {
     let file = File::open(path).map_err(|error| go_error("stat", path, &error))?;
-    let reader = Reader::open(&file)?;
+    read_status(&file)
+}
+
+/// Reads and checks a file.
+pub(super) fn read_status(file: &dyn ReadAt) -> Result<Status> {
+    let reader = Reader::open(file)?;
     let mut tally = Tally::default();
     let mut walk = reader.walk();
     for item in &mut walk {

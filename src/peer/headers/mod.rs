@@ -16,8 +16,12 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use super::codec::Kind;
 use crate::version;
 
+mod fuzz;
+
 #[cfg(test)]
 mod tests;
+
+pub use fuzz::fuzz_hello;
 
 const SERVER_FROM: &str = "x-server-from";
 const SERVER_VERSION: &str = "x-server-version";
