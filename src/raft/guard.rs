@@ -16,6 +16,10 @@ use ::raft::eraftpb::{ConfState, Entry, EntryType, Message, MessageType, Snapsho
 use super::conf::{self, Change, Kind};
 use super::core::{Core, Refusal};
 
+/// The highest term and index that are believed. Numbers are counted on from what others say, and
+/// from here on that goes well for as long as there are machines.
+const HIGHEST: u64 = u64::MAX / 2;
+
 /// What is wrong with a message, whatever the state of the receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
@@ -95,8 +99,8 @@ pub(super) fn check(message: &Message, me: u64) -> Result<(), Malformed> {
 /// without a term for its own and skips the comparison that protects it from old leaders.
 fn check_term(message: &Message, kind: MessageType) -> Result<(), Malformed> {
     let forwarded = matches!(kind, MessageType::MsgPropose | MessageType::MsgReadIndex);
-    // The last term has no successor to campaign in.
-    if forwarded == (message.term == 0) && message.term != u64::MAX {
+    // The last term would have no successor to campaign in.
+    if forwarded == (message.term == 0) && message.term <= HIGHEST {
         Ok(())
     } else {
         Err(Malformed::BadTerm(kind, message.term))
@@ -135,7 +139,7 @@ fn check_append(message: &Message) -> Result<(), Malformed> {
         (index, term) = (entry.index, entry.term);
     }
     // raft-rs counts one past the last entry.
-    if index == u64::MAX { Err(Malformed::EntryGap(index)) } else { Ok(()) }
+    if index > HIGHEST { Err(Malformed::EntryGap(index)) } else { Ok(()) }
 }
 
 /// V1 entries only. What a ConfChange entry holds is checked where it is proposed; one that the
@@ -149,7 +153,7 @@ fn check_snapshot(message: &Message) -> Result<(), Malformed> {
     let metadata =
         message.snapshot.as_ref().and_then(|snapshot: &Snapshot| snapshot.metadata.as_ref());
     let Some(metadata) = metadata else { return Err(Malformed::BadSnapshot(0, 0)) };
-    let in_range = (1..u64::MAX).contains(&metadata.index);
+    let in_range = (1..=HIGHEST).contains(&metadata.index);
     if !in_range || metadata.term == 0 || metadata.term > message.term {
         return Err(Malformed::BadSnapshot(metadata.index, metadata.term));
     }
