@@ -160,7 +160,9 @@ impl Loaded {
         let mut last = None;
         view.scan(Table::Key, &from, None, &mut |key, row| {
             let (revision, tombstone) = Revision::from_row_key(key)?;
-            possible(Table::Key, key, revision.main)?;
+            if possible(Table::Key, key, revision.main)? == 0 {
+                return Err(Fault::row(Table::Key.name(), key, "before the first revision"));
+            }
             // A put and a deletion have different keys, and may not share a place in history.
             if last.replace(revision) == Some(revision) {
                 return Err(Fault::row(Table::Key.name(), key, "a second row of its revision"));
