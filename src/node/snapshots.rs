@@ -335,8 +335,8 @@ pub(super) async fn gather(
     }
 }
 
-/// Reads a file that was gathered into an empty engine; it must be what arrived, and its state as of
-/// the entry that was said.
+/// Reads a file that was gathered into an empty engine; it must be what arrived, and its state be
+/// as of the entry that was said.
 pub(super) fn read(
     place: &Place,
     path: &Path,
