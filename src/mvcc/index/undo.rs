@@ -236,6 +236,6 @@ fn implied(head: Head, tombstone_before: bool) -> Option<(i64, i64)> {
     match (tombstone_before, head.tombstone) {
         (true, _) => None,
         (false, true) => Some((create_revision, version)),
-        (false, false) => Some((create_revision, version - 1)),
+        (false, false) => Some((create_revision, version.wrapping_sub(1))),
     }
 }
