@@ -5,7 +5,7 @@
 # them first, as far as there is room. What has a name stays: it was put there by hand.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-bytes_max=40000
+bytes_max=20000
 
 host=$(rustc +nightly -vV | sed -n 's/^host: //p')
 export ASAN_OPTIONS=quarantine_size_mb=16:detect_odr_violation=0

@@ -10,7 +10,7 @@
 # processors too) or more than 512 MiB ends the run with its path. When its cause is mended, it goes
 # to fuzz/corpus/TARGET, where `cargo test` runs it for ever.
 #
-# Waiting for what they would test, see docs/testing.md: permissions of roles and tokens of users
+# Waiting for what they would test: permissions of roles and tokens of users
 # (auth), the JSON gateway.
 set -euo pipefail
 cd "$(dirname "$0")/.."
