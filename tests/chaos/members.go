@@ -67,7 +67,7 @@ var memberFaults = []*fault{
 		// What is compacted is judged as well, and watches must have heard it.
 		revision := r.load.Heard()
 		r.load.LogUpTo(revision)
-		client := r.cluster.Client(r.cluster.Endpoints()...)
+		client, call := r.cluster.Client(r.cluster.Endpoints()...), r.load.Recorder.Now()
 		r.during(func() {
 			r.load.Ask("compact", func(ctx context.Context) error {
 				_, err := client.Compact(ctx, revision)
@@ -78,6 +78,7 @@ var memberFaults = []*fault{
 				return err
 			})
 		})
+		r.load.Recorder.Compaction(revision, call)
 	}},
 }
 
