@@ -50,6 +50,9 @@ func (r *round) run(b *bag, until time.Time, report *Report) {
 	defer func() {
 		report.Seconds = time.Since(begin).Seconds()
 		report.Failed = r.Failed()
+		if r.load != nil {
+			report.Stall = max(report.Stall, r.load.Stall())
+		}
 	}()
 	r.load = rig.NewLoad(r.T, r.cluster, plan(r.cluster.Setup.Members, r.random.Int63()))
 	lost := r.load.KeepLeases(kept, keptTTL)
@@ -61,7 +64,7 @@ func (r *round) run(b *bag, until time.Time, report *Report) {
 			r.Log("no kind of fault fits this cluster")
 			break
 		}
-		r.meet(one, report.tally(one.kind))
+		report.Stall = max(report.Stall, r.meet(one, report.tally(one.kind)))
 	}
 	r.cluster.Ready()
 	report.Leases = held.finish()
@@ -75,8 +78,8 @@ func (r *round) run(b *bag, until time.Time, report *Report) {
 	}
 }
 
-// meet makes one fault, and enters what it cost.
-func (r *round) meet(one *fault, tally *Tally) {
+// meet makes one fault, and enters what it cost. It tells how long the machine stood still.
+func (r *round) meet(one *fault, tally *Tally) (stall time.Duration) {
 	before := r.underLoad()
 	r.load.Steady()
 	r.tally, r.took = tally, -1
@@ -87,7 +90,7 @@ func (r *round) meet(one *fault, tally *Tally) {
 	if r.took < 0 {
 		r.Fatalf("%s: nobody has measured what it cost", one.kind)
 	}
-	stall := r.load.Stall()
+	stall = r.load.Stall()
 	r.Logf("    %v, after %d writes in a second; the machine stood still for %v",
 		rig.Milli(r.took), before, rig.Milli(stall))
 	switch {
@@ -99,6 +102,7 @@ func (r *round) meet(one *fault, tally *Tally) {
 		tally.Took = append(tally.Took, r.took)
 		tally.Before = append(tally.Before, before)
 	}
+	return stall
 }
 
 // underLoad waits for enough load, but not for ever; how much there was in the last second.

@@ -53,8 +53,11 @@ if [ -z "${CHECKER_BIN:-}" ]; then
         | sed -n 's/^ *Executable .*(\(.*\))$/\1/p')
     CHECKER_BIN="$here/../../$CHECKER_BIN"
 fi
-CHECKER_BIN=$(realpath "$CHECKER_BIN")
+CHECKER_BIN=$(realpath -m "$CHECKER_BIN")
 export CHECKER_BIN
+for file in "$SERVER_BIN" "$CHECKER_BIN"; do
+    [ -f "$file" ] || { echo "there is no $file: cargo build --release" >&2; exit 1; }
+done
 
 FOLDER=$(mktemp -d "${FOLDER:-${TMPDIR:-/tmp}}/kvorum-chaos-XXXXXX")
 export TMPDIR="$FOLDER" HISTORIES="$FOLDER" REQUIRE_FAULTS="${REQUIRE_FAULTS:-${CI:+1}}"

@@ -123,7 +123,7 @@ func TestTotalsAreSums(t *testing.T) {
 		Verdict: rig.Verdict{Operations: 100, Writes: 60, Reads: 40}}
 	*one.tally("killed") = Tally{Took: []time.Duration{time.Second, 3 * time.Second},
 		Before: []int{90, 60}, Idle: 1, Outcomes: map[string]int{"healed": 2}}
-	other := &Report{Seed: 8, Round: 1, Seconds: 30, Failed: true,
+	other := &Report{Seed: 8, Round: 1, Seconds: 30, Failed: true, Stall: 4 * time.Second,
 		Verdict: rig.Verdict{Operations: 10, Violations: []string{"VIOLATION: lost"}}}
 	*other.tally("killed") = Tally{Took: []time.Duration{2 * time.Second}, Before: []int{70},
 		Unsteady: 1, Outcomes: map[string]int{"healed": 1}}
@@ -146,6 +146,7 @@ func TestTotalsAreSums(t *testing.T) {
 		"| killed | 3 | 2s | 3s | 70 | 60 | 1 | 1 |", "killed: healed, 3 times",
 		"3 faults of 1 kinds counted, 2 not; 0 kinds skipped; 2 rounds in 1m30s",
 		"110 operations judged", "1 violations; 1 rounds failed", "VIOLATION: lost",
+		"round 1 of SEED=8 () failed; the machine stood still for 4s at most",
 	} {
 		if !strings.Contains(out.String(), line) {
 			t.Errorf("not told: %s\n%s", line, &out)

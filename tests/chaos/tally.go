@@ -8,7 +8,6 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"kvorum/interop/rig"
@@ -46,6 +45,8 @@ type Report struct {
 	Faults  map[string]*Tally
 	Verdict rig.Verdict
 	Leases  Leases
+	// Stall is how long the machine itself stood still at a time.
+	Stall time.Duration
 	// Failed rounds are those with a violation, or one that did not come to its end.
 	Failed bool
 }
@@ -99,6 +100,8 @@ func Read(path string) (reports []*Report, err error) {
 type Sums struct {
 	Report
 	Rounds, FailedRounds int
+	// failures tell which.
+	failures []string
 }
 
 // Sum adds reports up.
@@ -108,6 +111,8 @@ func Sum(reports []*Report) (s Sums) {
 		s.Seconds += r.Seconds
 		if r.Failed {
 			s.FailedRounds++
+			s.failures = append(s.failures, fmt.Sprintf("round %d of SEED=%d (%s) failed; the "+
+				"machine stood still for %v at most", r.Round, r.Seed, r.Setup, rig.Milli(r.Stall)))
 		}
 		for kind, one := range r.Faults {
 			s.tally(kind).add(one)
@@ -176,8 +181,8 @@ func (s *Sums) printCounts(out io.Writer) {
 		"%d not at all\n", s.Leases.Kept, s.Leases.Lost, s.Leases.Dropped, s.Leases.Early,
 		s.Leases.Late)
 	fmt.Fprintf(out, "%d violations; %d rounds failed\n", len(v.Violations), s.FailedRounds)
-	if len(v.Violations) > 0 {
-		fmt.Fprintln(out, strings.Join(v.Violations, "\n"))
+	for _, line := range append(s.failures, v.Violations...) {
+		fmt.Fprintln(out, line)
 	}
 }
 
