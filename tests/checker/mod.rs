@@ -133,10 +133,15 @@ fn recorded() {
     for file in files {
         let begin = Instant::now();
         let history = history::read(&file).expect("a readable history");
-        let report = check(&history);
+        let mut report = check(&history);
+        let opinion = search::search(&history, search::LIMITS);
+        if let search::Verdict::Impossible(why) = &opinion.verdict {
+            report.violations.push(format!("search: {why}"));
+        }
         println!(
             "{}: {} operations: {} writes and {} reads answered, {} writes without an answer of \
-             which {} happened; {} revisions, {} events heard, {} watches; {:.1} s",
+             which {} happened; {} revisions, {} events heard, {} watches; {} rows before and {} \
+             times progress; search: {}; {:.1} s",
             file.display(),
             report.operations,
             report.writes,
@@ -146,6 +151,9 @@ fn recorded() {
             report.revisions,
             report.events_heard,
             history.watches.len(),
+            report.previous_heard,
+            report.progress_heard,
+            opinion,
             begin.elapsed().as_secs_f64()
         );
         for violation in &report.violations {

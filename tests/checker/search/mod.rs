@@ -14,8 +14,8 @@
 //! - *What is never regretted* is taken without an alternative: an answer that fits and changes
 //!   nothing can come now if it can come at all; one that fits and makes the next revision must,
 //!   since that revision will not come again.
-//! - *What can be known* of a write without an answer is: values are unique, so a row in some
-//!   answer tells that its write was done, and at which revision.
+//! - *What can be known* of a write without an answer is: values are unique, so a row that anybody
+//!   was shown, watches too, tells that its write was done, and at which revision.
 //! - *What makes no difference* is tried once: of lost writes that ask for the same, and whose
 //!   values nobody saw, the first.
 //! - *What cannot end well* is left: a revision is passed while an answer at it is still to come.
@@ -32,8 +32,9 @@ mod model;
 mod walk;
 
 use std::collections::HashMap;
+use std::fmt;
 
-use super::history::{History, Op, Outcome, Request};
+use super::history::{Answer, Event, History, Op, Outcome, Request, Row};
 use model::rows_of;
 use walk::{Step, Walk};
 
@@ -66,6 +67,17 @@ pub struct Opinion {
     pub steps: usize,
 }
 
+impl fmt::Display for Opinion {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = match self.verdict {
+            Verdict::Linearizable => "an order",
+            Verdict::Impossible(_) => "no order",
+            Verdict::Inconclusive => "inconclusive",
+        };
+        write!(out, "{verdict} of the first {} operations", self.operations)
+    }
+}
+
 /// Searches for an order.
 pub fn search(history: &History, limits: Limits) -> Opinion {
     let mut places: Vec<usize> = (0..history.ops.len()).collect();
@@ -88,12 +100,13 @@ pub fn search(history: &History, limits: Limits) -> Opinion {
     Opinion { verdict, operations, steps: walk.steps }
 }
 
-/// Which revisions writes made, as far as rows in answers tell, by place.
-fn shown(
-    history: &History,
-    places: &[usize],
-    is_heard: impl Fn(&Op) -> bool,
-) -> HashMap<usize, i64> {
+/// The answer of an operation, if it was there before a moment.
+fn heard(op: &Op, moment: u64) -> Option<&Answer> {
+    op.answer().filter(|_| op.end.is_some_and(|end| end < moment))
+}
+
+/// Which revisions writes made, by place, as far as rows tell that were shown before a moment.
+fn shown(history: &History, places: &[usize], moment: u64) -> HashMap<usize, i64> {
     let mut writers: HashMap<&str, Option<usize>> = HashMap::new();
     for place in places {
         let mut changes = Vec::new();
@@ -108,13 +121,18 @@ fn shown(
         }
     }
     let mut shown = HashMap::new();
-    for place in places.iter().filter(|place| is_heard(&history.ops[**place])) {
-        let Some(answer) = history.ops[*place].answer() else { continue };
-        rows_of(&answer.reply, &mut |row| {
-            if let Some(Some(writer)) = writers.get(row.value.as_str()) {
-                shown.insert(*writer, row.modified);
-            }
-        });
+    let mut show = |row: &Row| {
+        if let Some(Some(writer)) = writers.get(row.value.as_str()) {
+            shown.insert(*writer, row.modified);
+        }
+    };
+    let answers = history.ops.iter().filter_map(|op| heard(op, moment));
+    answers.for_each(|answer| rows_of(&answer.reply, &mut show));
+    let told = history.watches.iter().flat_map(|watch| &watch.heard);
+    for event in told.filter(|told| told.at < moment).flat_map(|told| &told.events) {
+        if let Event::Put(row) = event {
+            show(row);
+        }
     }
     shown
 }

@@ -7,8 +7,8 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::model::{Act, Mark, Model, Names, Said};
-use super::shown;
-use crate::checker::history::{History, Op};
+use super::{heard, shown};
+use crate::checker::history::History;
 
 /// One operation of the search.
 struct Candidate {
@@ -61,14 +61,13 @@ pub struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     pub fn new(history: &'a History, places: &[usize], moment: u64, steps_max: usize) -> Self {
-        let is_heard = |op: &Op| op.answer().is_some() && op.end.is_some_and(|end| end < moment);
-        let shown = shown(history, places, is_heard);
+        let shown = shown(history, places, moment);
         let names = Names::of(places.iter().map(|place| &history.ops[*place]));
         let mut times = Vec::new();
         let mut candidates = Vec::new();
         for (number, place) in places.iter().enumerate() {
             let op = &history.ops[*place];
-            let heard = op.answer().filter(|_| is_heard(op));
+            let heard = heard(op, moment);
             let must = match heard {
                 Some(answer) => Some((answer.revision, Some(names.said(answer)))),
                 None => shown.get(place).map(|revision| (*revision, None)),

@@ -46,7 +46,12 @@ fn judged_by_trying(history: &History) -> bool {
 fn short(seed: u64) -> History {
     let mut random = SmallRng::seed_from_u64(seed);
     let mut history = generate::history(seed, random.random_range(3..9));
-    history.ops.retain(|op| op.end.is_some());
+    // What else was shown would be evidence that the other search does not know of.
+    history.watches.clear();
+    history.ops.retain(|op| op.end.is_some() && !op.request.may_lag());
+    if history.ops.is_empty() {
+        return history;
+    }
     for _ in 0..random.random_range(0..4) {
         let number = random.random_range(0..history.ops.len());
         let other = random.random_range(0..history.ops.len());
@@ -97,8 +102,10 @@ fn the_search_judges_the_beginning_of_a_long_history() {
     }
 }
 
-/// Operations by hand: client, call, return and what else a line says of them.
-fn by_hand(ops: &[(u64, u64, &str, &str)]) -> Verdict {
+/// An operation by hand: its call, return, request and outcome.
+type ByHand<'a> = (u64, u64, &'a str, &'a str);
+
+fn by_hand(ops: &[ByHand<'_>]) -> Verdict {
     let mut text = String::new();
     for (call, end, request, outcome) in ops {
         text += &format!(
@@ -131,7 +138,7 @@ fn line(text: &str) -> String {
 #[test]
 fn histories_that_have_an_order() {
     let (one_at_2, two_at_3) = (line(ONE_AT_2), line(TWO_AT_3));
-    let cases: [(&str, &[(u64, u64, &str, &str)]); 7] = [
+    let cases: [(&str, &[ByHand<'_>]); 7] = [
         ("nothing", &[]),
         ("a read during a write sees it", &[(1, 9, PUT, DONE_AT_2), (2, 3, GET, &one_at_2)]),
         ("or does not", &[(1, 9, PUT, DONE_AT_2), (2, 3, GET, NOTHING_AT_1)]),
@@ -154,7 +161,7 @@ fn histories_that_have_an_order() {
 #[test]
 fn histories_that_have_none() {
     let (one_at_2, two_at_3) = (line(ONE_AT_2), line(TWO_AT_3));
-    let cases: [(&str, &[(u64, u64, &str, &str)]); 7] = [
+    let cases: [(&str, &[ByHand<'_>]); 7] = [
         ("a stale read", &[(1, 2, PUT, DONE_AT_2), (3, 4, GET, NOTHING_AT_1)]),
         ("a read of the future", &[(1, 2, GET, &one_at_2), (3, 4, PUT, DONE_AT_2)]),
         ("one revision twice", &[(1, 9, PUT, DONE_AT_2), (1, 9, PUT_2, DONE_AT_2)]),
@@ -181,8 +188,7 @@ fn histories_that_have_none() {
 fn a_search_that_takes_too_long_says_so() {
     let put = |key: u32| format!(r#"{{"put":{{"key":"k{key}","value":"v{key}"}}}}"#);
     let puts: Vec<String> = (0..30).map(put).collect();
-    let mut ops: Vec<(u64, u64, &str, &str)> =
-        puts.iter().map(|put| (1, 2, put.as_str(), UNKNOWN)).collect();
+    let mut ops: Vec<ByHand<'_>> = puts.iter().map(|put| (1, 2, put.as_str(), UNKNOWN)).collect();
     let nothing = r#"{"answered":{"revision":16,"reply":{"range":{"count":0,"rows":[]}}}}"#;
     ops.push((5, 6, r#"{"range":{"key":"k","end":"l"}}"#, nothing));
     assert_eq!(by_hand(&ops), Verdict::Inconclusive);
