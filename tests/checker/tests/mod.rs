@@ -139,8 +139,9 @@ fn a_million_operations() {
     let report = check(&history);
     assert!(report.violations.is_empty(), "{:#?}", report.violations);
     println!(
-        "{} operations, {} MB: read in {:.1} s, judged in {:.1} s",
+        "{} operations and {} events heard, {} MB: read in {:.1} s, judged in {:.1} s",
         report.operations,
+        report.events_heard,
         text.len() >> 20,
         read.as_secs_f64(),
         (begin.elapsed() - read).as_secs_f64()
