@@ -49,11 +49,9 @@ impl World {
         let expiry = calm_us + LEVEL_US;
         self.until(expiry, "leases outlive their time", World::leases_ended).await?;
         self.run_until(self.now_us + QUIET_US).await?;
-        self.until(self.now_us + LEVEL_US, "members are not level", World::is_level).await?;
-        let idle = self.now_us + LEVEL_US;
         // A lease may end even now.
-        let rests = |world: &World| world.is_idle() && world.is_level();
-        self.until(idle, "something is still under way", rests).await?;
+        let rests = |world: &World| world.is_level() && world.is_idle();
+        self.until(self.now_us + LEVEL_US, "something is still under way", rests).await?;
         self.judge()
     }
 

@@ -118,7 +118,7 @@ impl World {
         if self.seed.below(3) == 0 {
             return self.some_bits(&files, 3);
         }
-        let sectors = 1 + self.seed.below(4);
+        let sectors = 1 + self.seed.below(2);
         let back = (0..sectors).map(|sector| sector * 512 + 1 + self.seed.below(500));
         let places = back.filter(|back| back + 512 < *length).map(|back| length - back);
         places.map(|place| (newest.clone(), place, 1 << (place % 8))).collect()
@@ -153,7 +153,8 @@ impl World {
         }
         let Some(last) = was.entries.last() else { return true };
         if is.entries.last().is_some_and(|kept| kept.index >= last.index) {
-            return true;
+            // Nothing would come of it.
+            return false;
         }
         let others = self.seats.iter().filter(|other| other.number != seat);
         others.into_iter().all(|other| other.holds(last.index, last.term) == Ok(true))

@@ -27,6 +27,8 @@ pub struct Witness {
     entries: Vec<Option<Entry>>,
     /// How far the model has come.
     folded: usize,
+    /// The revision as of each entry, from 1 on.
+    levels: Vec<i64>,
     store: Store,
     pub revision: i64,
     pub events: Vec<Event>,
@@ -71,6 +73,7 @@ impl Witness {
             let entry = entry.clone();
             self.folded += 1;
             self.fold(now_us, &entry)?;
+            self.levels.push(self.revision);
         }
         Ok(true)
     }
@@ -81,6 +84,11 @@ impl Witness {
         let Some(entry) = entry else { return "nobody has applied it".to_owned() };
         let request = InternalRaftRequest::decode(entry.data.clone());
         format!("{:?}, now out of space: {:x?}", request.map(|one| one.command), self.out_of_space)
+    }
+
+    /// The revision as of an entry, if it is known by now.
+    pub fn level(&self, index: u64) -> Option<i64> {
+        self.levels.get(index.checked_sub(1)? as usize).copied()
     }
 
     /// How many entries were committed, as far as is known.

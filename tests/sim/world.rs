@@ -276,9 +276,10 @@ impl World {
         let node = &process.services.node;
         let (applied, revision) = (node.progress().applied, node.revision());
         let known = *self.levels.entry(applied).or_insert(revision);
+        let known = self.witness.level(applied).unwrap_or(known);
         if known != revision {
             return Err(format!(
-                "m{seat} is at revision {revision} as of entry {applied}, others at {known}: {}",
+                "m{seat} is at revision {revision} as of entry {applied}, not at {known}: {}",
                 self.witness.describe(applied)
             ));
         }
