@@ -70,9 +70,7 @@ var memberFaults = []*fault{
 		client, call := r.cluster.Client(r.cluster.Endpoints()...), r.load.Recorder.Now()
 		r.during(func() {
 			r.load.Ask("compact", func(ctx context.Context) error {
-				call := r.load.Recorder.Now()
 				_, err := client.Compact(ctx, revision)
-				r.load.Recorder.Compaction(revision, call)
 				if errors.Is(err, rpctypes.ErrCompacted) {
 					// It was done, and the answer did not arrive.
 					return nil
