@@ -8,7 +8,7 @@
 #   SERVER_BIN=…/etcd tests/interop/run.sh    the suites prove themselves on etcd
 #
 # The seed of every random test is printed; SEED= replays it. README.md lists what else can be set.
-# Clusters come last and alone: how fast they recover is measured.
+# Attacks and clusters come last, each alone: how fast they are is measured.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 
@@ -50,7 +50,8 @@ echo "under test: $SERVER_BIN${ENGINE:+ on $ENGINE}"
 [ $# -gt 0 ] || set -- ./...
 status=0
 if [ "$*" = ./... ]; then
-    suite $(go list ./... | grep -v '/cluster$') || status=1
+    suite $(go list ./... | grep -v -e '/cluster$' -e '/dos$') || status=1
+    suite ./dos || status=1
     [ "$(basename "$SERVER_BIN")" = etcd ] || image/test.sh || status=1
     checker && suite ./cluster || status=1
 else
