@@ -1,5 +1,10 @@
 //! What a connection's bytes go through: they are counted, and the last of them arrive.
 //!
+//! Whoever does not take what it is sent is not listened to either. It may have asked for much, and
+//! each further question would have an answer wait in memory; answers that are headers alone, pongs
+//! and acknowledgements have no other bound. No client is harmed that reads while it writes, as
+//! HTTP/2 asks of all, and one that waits for its answer has nothing to say.
+//!
 //! A socket that is closed with something in it unread resets the connection. The peer that then
 //! writes, an acknowledgement of its settings is enough, is told of the reset and gives up, and the
 //! answers it has not read by then are lost. Therefore the end is said first, and what the peer
@@ -9,7 +14,7 @@ use std::future::Future as _;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use prometheus::IntCounter;
@@ -19,10 +24,18 @@ use tokio::time::{Sleep, sleep};
 /// How long a peer may take to hang up once it is told of the end.
 const FAREWELL_MAX: Duration = Duration::from_secs(1);
 const DROPPED_BYTES: usize = 4096;
+/// Reads after which others have their turn. HTTP/2 takes in all frames there are before it looks
+/// at the first, and a few KiB may be hundreds of requests.
+const READS_MAX: u32 = 2;
 
 /// A stream that counts its bytes and waits at its end for the peer's.
 pub(super) struct Wire<S> {
     stream: S,
+    /// Whether the peer takes nothing for now, and who wanted to hear it meanwhile.
+    full: bool,
+    unheard: Option<Waker>,
+    /// How many more reads before others have their turn.
+    reads: u32,
     /// Received, sent.
     counters: Option<(IntCounter, IntCounter)>,
     /// Once the end is said: when it no longer matters that the peer heard it.
@@ -31,10 +44,16 @@ pub(super) struct Wire<S> {
 
 impl<S> Wire<S> {
     pub fn new(stream: S, counters: Option<(IntCounter, IntCounter)>) -> Self {
-        Self { stream, counters, farewell: None }
+        Self { stream, full: false, unheard: None, reads: READS_MAX, counters, farewell: None }
     }
 
-    fn sent(&self, polled: &Poll<io::Result<usize>>) {
+    fn sent(&mut self, polled: &Poll<io::Result<usize>>) {
+        self.full = polled.is_pending();
+        if !self.full
+            && let Some(waker) = self.unheard.take()
+        {
+            waker.wake();
+        }
         if let (Poll::Ready(Ok(count)), Some((_, sent))) = (polled, &self.counters) {
             sent.inc_by(*count as u64);
         }
@@ -47,8 +66,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.full {
+            self.unheard = Some(context.waker().clone());
+            return Poll::Pending;
+        }
+        if self.reads == 0 {
+            self.reads = READS_MAX;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.reads = if polled.is_ready() { self.reads - 1 } else { READS_MAX };
         if let Some((received, _)) = &self.counters {
             received.inc_by((buffer.filled().len() - before) as u64);
         }
@@ -141,6 +170,37 @@ mod tests {
         wire.shutdown().await.expect("the peer hangs up");
         drop(wire);
         assert_eq!(&peer.await.expect("no reset"), b"an answer");
+    }
+
+    #[tokio::test]
+    async fn who_does_not_take_answers_is_not_listened_to_until_it_does() {
+        use tokio::io::AsyncReadExt as _;
+
+        let (wire, mut peer) = pair();
+        let (mut reader, mut writer) = tokio::io::split(wire);
+        // Longer than all that the kernel keeps for a peer.
+        let answers = tokio::spawn(async move { writer.write_all(&vec![7; 64 << 20]).await });
+        peer.write_all(b"more").expect("the wire is there");
+        let mut heard = Vec::new();
+        let (mut asked, mut unheard) = (4, false);
+        while !unheard {
+            let read = tokio::time::timeout(Duration::from_millis(50), reader.read_buf(&mut heard));
+            unheard = read.await.is_err() && heard.len() < asked;
+            if heard.len() == asked {
+                peer.write_all(b"more").expect("the wire is there");
+                asked += 4;
+            }
+        }
+        let peer = tokio::task::spawn_blocking(move || {
+            let mut taken = vec![0; 64 << 20];
+            peer.read_exact(&mut taken).expect("all answers come");
+            peer
+        });
+        while heard.len() < asked {
+            assert_ne!(reader.read_buf(&mut heard).await.expect("it is heard"), 0);
+        }
+        answers.await.expect("a task").expect("the peer reads");
+        drop(peer.await.expect("a task"));
     }
 
     #[tokio::test]
