@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +13,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 use http_body_util::Full;
 use prometheus::Counter;
+use tokio::sync::Mutex;
 
 use super::respond;
 use crate::metrics::Process;
@@ -21,29 +24,62 @@ use crate::pb::AlarmType;
 const ALARMS_WAIT_MAX: Duration = Duration::from_millis(500);
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
 
+/// What scrapes are answered with: all who ask while one text is made share the next. A crowd costs
+/// two of them, not one for each, and what it does not read is in memory once.
+#[derive(Debug, Default)]
+pub(super) struct Scrapes {
+    /// How often was asked.
+    asked: AtomicU64,
+    /// The newest text, and how many had asked when it was begun.
+    newest: Mutex<(u64, Arc<Text>)>,
+}
+
+#[derive(Debug, Default)]
+struct Text {
+    plain: Bytes,
+    zipped: OnceLock<Bytes>,
+}
+
+impl Scrapes {
+    /// A text that shows what was true when it was asked for, or later.
+    async fn text(&self, node: &Handle) -> Arc<Text> {
+        let turn = self.asked.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut newest = self.newest.lock().await;
+        if newest.0 < turn {
+            let asked = self.asked.load(Ordering::Relaxed);
+            node.refresh_metrics();
+            refresh_alarms(node).await;
+            refresh_process(&node.metrics().process);
+            let plain = node.metrics().render().into();
+            *newest = (asked, Arc::new(Text { plain, zipped: OnceLock::new() }));
+        }
+        newest.1.clone()
+    }
+}
+
 /// The exposition text of a member, zipped if the client takes that.
-pub(super) async fn metrics(node: &Handle, request: &HeaderMap) -> Response<Full<Bytes>> {
-    node.refresh_metrics();
-    refresh_alarms(node).await;
-    refresh_process(&node.metrics().process);
-    let text = node.metrics().render();
+pub(super) async fn metrics(
+    node: &Handle,
+    scrapes: &Scrapes,
+    request: &HeaderMap,
+) -> Response<Full<Bytes>> {
+    let text = scrapes.text(node).await;
     let accepted = request.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
     let mut encodings = accepted.unwrap_or_default().split(',').map(str::trim);
-    if encodings.any(|encoding| encoding == "gzip" || encoding.starts_with("gzip;q=1"))
-        && let Ok(zipped) = zip(&text)
-    {
+    if encodings.any(|encoding| encoding == "gzip" || encoding.starts_with("gzip;q=1")) {
+        let zipped = text.zipped.get_or_init(|| zip(&text.plain).into()).clone();
         let mut response = respond(StatusCode::OK, CONTENT_TYPE, zipped);
         let gzip = HeaderValue::from_static("gzip");
         response.headers_mut().insert(header::CONTENT_ENCODING, gzip);
         return response;
     }
-    respond(StatusCode::OK, CONTENT_TYPE, text)
+    respond(StatusCode::OK, CONTENT_TYPE, text.plain.clone())
 }
 
-fn zip(text: &[u8]) -> std::io::Result<Vec<u8>> {
+fn zip(text: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(text)?;
-    encoder.finish()
+    let zipped = encoder.write_all(text).and_then(|()| encoder.finish());
+    zipped.expect("writing to memory cannot fail")
 }
 
 /// Which alarms are in force, at zero those that are not.

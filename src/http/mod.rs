@@ -59,18 +59,23 @@ impl Surface {
     }
 }
 
-/// What is configured of plain HTTP.
+/// What is configured of plain HTTP, and what its answers share.
 #[derive(Debug)]
 pub struct Rules {
     cors: Cors,
     /// Whether somebody may expect the JSON gateway.
     gateway: bool,
+    scrapes: metrics::Scrapes,
 }
 
 impl Rules {
     /// The rules of a member.
     pub fn new(config: &Config) -> Self {
-        Self { cors: Cors::new(&config.cors), gateway: config.enable_grpc_gateway }
+        Self {
+            cors: Cors::new(&config.cors),
+            gateway: config.enable_grpc_gateway,
+            scrapes: Default::default(),
+        }
     }
 }
 
@@ -118,7 +123,7 @@ async fn route<B>(
     let query = Query::parse(request.uri().query().unwrap_or_default());
     match &*path {
         "/health" => health::health(node, &query).await,
-        "/metrics" => metrics::metrics(node, request.headers()).await,
+        "/metrics" => metrics::metrics(node, &rules.scrapes, request.headers()).await,
         "/version" => version_of(node).await,
         _ => health::probe(node, &path, &query).await,
     }
