@@ -102,6 +102,9 @@ pub const ROW_CACHE_BYTES: u64 = 32 * 1024 * 1024;
 /// Free space on the state's disk below which no checkpoint is begun and NOSPACE is raised.
 pub const DISK_RESERVE_BYTES: u64 = 16 * 1024 * 1024;
 
+/// Bytes of each posted message that need no room; beyond, all that are being read may have as many
+/// together as the longest of them, and who finds no room is refused.
+pub const PEER_POST_BYTES_FREE: usize = 64 * 1024;
 /// The longest message of another member, and the most bytes of entries in one; a longer one ends
 /// the stream. etcd allows 512 MiB, and sends one request and 1 MiB at the most.
 pub const PEER_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;

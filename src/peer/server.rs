@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Either, Full, Limited};
+use http_body_util::{BodyExt as _, Either, Full};
 use hyper::body::Incoming;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 
@@ -37,12 +37,15 @@ pub(super) struct Desk {
     pub tls: Option<Arc<tls::Peers>>,
     /// How many more snapshots may be taken in.
     pub snapshots: Arc<Semaphore>,
+    /// How many more bytes of posted messages may be read.
+    pub posts: Arc<Semaphore>,
 }
 
 impl Desk {
     pub fn new(identity: Identity, host: Arc<dyn Host>, tls: Option<Arc<tls::Peers>>) -> Self {
         let snapshots = Arc::new(Semaphore::new(limits::PEER_SNAPSHOTS_MAX));
-        Self { identity: Arc::new(identity), host, peers: Arc::default(), tls, snapshots }
+        let posts = Arc::new(Semaphore::new(limits::PEER_MESSAGE_BYTES_MAX));
+        Self { identity: Arc::new(identity), host, peers: Arc::default(), tls, snapshots, posts }
     }
 
     /// Answers one request.
@@ -145,9 +148,8 @@ impl Desk {
 
     /// Reads a posted message and hands it to the node.
     async fn take(&self, headers: &HeaderMap, body: Incoming) -> Result<(), Refusal> {
-        let read = Limited::new(body, limits::PEER_MESSAGE_BYTES_MAX).collect();
-        let read = tokio::time::timeout(limits::PEER_POST_TIMEOUT, read).await;
-        let bytes = read.ok().and_then(Result::ok).ok_or(Refusal::Unread)?.to_bytes();
+        let read = tokio::time::timeout(limits::PEER_POST_TIMEOUT, self.read(body)).await;
+        let (bytes, _room) = read.ok().flatten().ok_or(Refusal::Unread)?;
         let size = bytes.len();
         let message = decode_message(bytes).map_err(|_| Refusal::NotAMessage)?;
         if self.host.membership(message.from) == Membership::Removed {
@@ -161,6 +163,24 @@ impl Desk {
             remote.note_posted(size, taken.is_ok());
         }
         taken.map_err(|_| Refusal::NotForUs)
+    }
+
+    /// Reads a posted message and what room it takes, if there is so much beside the others.
+    async fn read(&self, mut body: Incoming) -> Option<(Bytes, Option<OwnedSemaphorePermit>)> {
+        let (mut bytes, mut room) = (BytesMut::new(), None::<OwnedSemaphorePermit>);
+        while let Some(frame) = body.frame().await {
+            let Ok(piece) = frame.ok()?.into_data() else { continue };
+            if bytes.len() + piece.len() > limits::PEER_POST_BYTES_FREE {
+                let more = u32::try_from(piece.len()).ok()?;
+                let more = self.posts.clone().try_acquire_many_owned(more).ok()?;
+                match &mut room {
+                    Some(room) => room.merge(more),
+                    None => room = Some(more),
+                }
+            }
+            bytes.extend_from_slice(&piece);
+        }
+        Some((bytes.freeze(), room))
     }
 
     /// Makes it possible to answer a member that the node has not heard of yet.
