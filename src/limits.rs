@@ -50,7 +50,7 @@ pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const DESCRIPTORS_RESERVED: u64 = 150;
 /// Descriptors that each worker needs for itself.
 pub const DESCRIPTORS_PER_WORKER: u64 = 4;
-/// Connections to the metrics listeners, out of those kept; more of them wait to be accepted.
+/// Connections to the metrics listeners, out of those kept; for one more, the oldest goes.
 pub const METRICS_CONNECTIONS_MAX: usize = 50;
 /// Lines about rejected connections in ten seconds; more of them are counted, not logged.
 pub const REFUSAL_LINES_MAX: u32 = 10;

@@ -3,10 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-
+use super::StartError;
 use super::listener::Listener;
-use super::{StartError, seats};
+use super::seats::{self, Seats};
 use crate::config::{Config, Url};
 use crate::http::Surface;
 use crate::peer;
@@ -75,7 +74,7 @@ fn bind(
     urls: &[Url],
     surface: Surface,
     tls: &Option<Arc<rustls::ServerConfig>>,
-    seats: &Arc<Semaphore>,
+    seats: &Arc<Seats>,
     listeners: &mut Vec<Listener>,
 ) -> Result<(), StartError> {
     for url in urls {

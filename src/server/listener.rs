@@ -7,8 +7,9 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 
+use super::seats::Seats;
 use super::worker::{Accepted, Hands, Socket};
 use crate::config::{Scheme, Url};
 use crate::http::Surface;
@@ -20,7 +21,7 @@ pub(super) struct Listener {
     pub surface: Surface,
     tls: Option<Arc<rustls::ServerConfig>>,
     /// How many more connections may be open, shared with other listeners.
-    seats: Arc<Semaphore>,
+    seats: Arc<Seats>,
 }
 
 enum Bound {
@@ -34,7 +35,7 @@ impl Listener {
         url: &Url,
         surface: Surface,
         tls: Option<Arc<rustls::ServerConfig>>,
-        seats: Arc<Semaphore>,
+        seats: Arc<Seats>,
     ) -> io::Result<Self> {
         let socket = match url.scheme {
             Scheme::Http | Scheme::Https => {
@@ -98,10 +99,11 @@ async fn accept_all(listener: Listener, hands: Hands, mut stopping: watch::Recei
             Bound::Tcp(socket) => {
                 let socket = TcpListener::from_std(socket).expect("a bound socket");
                 loop {
-                    let seat = sit_down(&seats).await;
+                    let seat = seats.sit_down().await;
                     if let Some((stream, from)) = settle(socket.accept().await).await {
                         let _ = stream.set_nodelay(true);
                         let (socket, from) = (stream.into_std().map(Socket::Tcp), from.to_string());
+                        seats.take(&seat);
                         hand_over(&hands, socket, |socket| {
                             let tls = tls.clone();
                             Accepted { socket, surface, tls, from, seat }
@@ -112,9 +114,10 @@ async fn accept_all(listener: Listener, hands: Hands, mut stopping: watch::Recei
             Bound::Unix(socket) => {
                 let socket = UnixListener::from_std(socket).expect("a bound socket");
                 loop {
-                    let seat = sit_down(&seats).await;
+                    let seat = seats.sit_down().await;
                     if let Some((stream, _)) = settle(socket.accept().await).await {
                         let (socket, from) = (stream.into_std().map(Socket::Unix), "@".to_owned());
+                        seats.take(&seat);
                         hand_over(&hands, socket, |socket| {
                             let tls = tls.clone();
                             Accepted { socket, surface, tls, from, seat }
@@ -128,11 +131,6 @@ async fn accept_all(listener: Listener, hands: Hands, mut stopping: watch::Recei
         () = accept => {}
         _ = stopping.wait_for(|stop| *stop) => {}
     }
-}
-
-/// Waits until another connection may be open.
-async fn sit_down(seats: &Arc<Semaphore>) -> OwnedSemaphorePermit {
-    seats.clone().acquire_owned().await.expect("nobody closes the semaphore")
 }
 
 /// An accepted stream, or a pause: running out of descriptors must not become a busy loop.

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use super::connection::{self, Served, Settings};
+use super::seats::Seat;
 use crate::api::Router;
 use crate::http::Surface;
 use crate::limits;
@@ -24,8 +25,7 @@ pub(super) struct Accepted {
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// The client's address, for the log.
     pub from: String,
-    /// Given back when the connection is over, so that another can be accepted.
-    pub seat: OwnedSemaphorePermit,
+    pub seat: Seat,
 }
 
 /// A connected socket on its way to a worker's runtime.
@@ -170,7 +170,11 @@ async fn serve(shared: Shared, accepted: Accepted) {
             }
         }
     };
-    if let Err(error) = served.await {
+    let served = tokio::select! {
+        served = served => served,
+        () = seat.called_off() => Err("another needs its seat more".into()),
+    };
+    if let Err(error) = served {
         tracing::debug!(remote_addr = from, %error, "a connection ended badly");
     }
     drop(seat);
