@@ -59,10 +59,23 @@ pub const H2_STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 /// Bytes a client may send on one HTTP/2 connection before the server reads them.
 pub const H2_CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 /// The largest set of request headers; tokens travel there. A request with more is refused.
-pub const H2_HEADER_LIST_BYTES_MAX: u32 = 1024 * 1024;
+pub const H2_HEADER_LIST_BYTES_MAX: u32 = 128 * 1024;
 /// Requests on one HTTP/2 connection that were cancelled before the server came to them; with more
 /// the connection is cut. A client cancels all that it had asked when the server was stalled.
 pub const H2_CANCELLED_MAX: usize = 4096;
+/// Of a hundred bytes that this process may have, those that are held for its clients' connections:
+/// requests under way, answers and events that were not taken. Beyond it the connection that holds
+/// the most is closed.
+pub const CLIENTS_BYTES_PERCENT: u64 = 35;
+/// The same in bytes, where that is not enough to work.
+pub const CLIENTS_BYTES_MIN: usize = 128 * 1024 * 1024;
+/// What a request under way is taken to cost beside its headers.
+pub const REQUEST_BYTES: usize = 4 * 1024;
+/// What a stream under way is taken to cost beside its headers: its buffers, both ways.
+pub const STREAM_BYTES: usize = 16 * 1024;
+/// Requests under way on one HTTP/2 connection, unless `--max-concurrent-streams` says; clients
+/// hold back more. A connection's requests are read before they are looked at.
+pub const H2_STREAMS_MAX: u32 = 4096;
 /// How long an HTTP/1.1 client may take to send the head of a request.
 pub const HTTP1_HEADER_TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -70,6 +83,9 @@ pub const HTTP1_HEADER_TIMEOUT: Duration = Duration::from_secs(300);
 pub const WATCH_STREAM_RESPONSES_MAX: usize = 1024;
 /// Bytes queued for one watch stream; the response that reaches it is the last one queued.
 pub const WATCH_STREAM_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Requests of one watch stream that wait for the hub, and responses that wait for its client; with
+/// more, nothing is read from that stream.
+pub const WATCH_STREAM_WAITING_MAX: usize = 2 * WATCH_STREAM_RESPONSES_MAX;
 /// Revisions in one response to a lagging watcher; the rest comes in further responses.
 pub const WATCH_PAGE_REVISIONS_MAX: usize = 1000;
 /// Bytes of events after which a response to a lagging watcher ends with its revision.

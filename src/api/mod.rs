@@ -9,6 +9,7 @@
 //!   silence.
 
 mod call;
+mod charged;
 mod cluster;
 mod deadline;
 mod fuzz;
@@ -35,6 +36,7 @@ use crate::machine::Reply;
 use crate::metrics::Messages;
 use crate::node::Handle;
 
+pub use charged::Charged;
 pub use fuzz::fuzz_request;
 pub use router::Router;
 pub use serving::Serving;

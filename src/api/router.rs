@@ -18,12 +18,14 @@ use tonic::codec::CompressionEncoding::Gzip;
 use tower::Service as _;
 
 use super::call::{Answer, Call, deadline_exceeded, grpc_code};
+use super::charged::{Charged, charge};
 use super::methods::{Kind, Method, Methods};
 use super::serving::Serving;
 use super::status::{status, transport};
 use super::{cluster, deadline, health, kv, lease, maintenance, watch as watches};
 use crate::error::Error;
-use crate::node::Handle;
+use crate::limits;
+use crate::node::{Account, Accounts, Handle};
 use crate::pb::cluster_server::ClusterServer;
 use crate::pb::health::health_server::HealthServer;
 use crate::pb::kv_server::KvServer;
@@ -48,6 +50,7 @@ const LEARNERS_SERVE: [&str; 3] = [
 #[derive(Clone)]
 pub struct Router {
     node: Handle,
+    accounts: Accounts,
     methods: Arc<Methods>,
     stopping: watch::Receiver<bool>,
     kv: KvServer<kv::Kv>,
@@ -61,8 +64,13 @@ pub struct Router {
 impl Router {
     /// The services over a node. Streams without an end of their own end when `stopping` turns
     /// true.
-    pub fn new(node: Handle, serving: Serving, stopping: watch::Receiver<bool>) -> Self {
-        let bytes_max = node.limits().request_bytes_max + crate::limits::GRPC_OVERHEAD_BYTES;
+    pub fn new(
+        node: Handle,
+        serving: Serving,
+        accounts: Accounts,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
+        let bytes_max = node.limits().request_bytes_max + limits::GRPC_OVERHEAD_BYTES;
         let methods = Arc::new(Methods::new(node.metrics()));
         let messages = |path| methods.messages(path);
         macro_rules! server {
@@ -107,6 +115,7 @@ impl Router {
             ),
             methods,
             stopping,
+            accounts,
             node,
         }
     }
@@ -121,10 +130,15 @@ impl Router {
             && rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
     }
 
-    /// Answers one gRPC request.
-    pub fn call(&self, request: Request<Incoming>) -> Answering {
+    /// The account of a new connection.
+    pub fn account(&self) -> Account {
+        self.accounts.open()
+    }
+
+    /// Answers one gRPC request of the connection that an account is for.
+    pub fn call(&self, request: Request<Incoming>, account: Account) -> Answering {
         match self.find(&request) {
-            Ok((method, patience)) => self.answer(request, method, patience),
+            Ok((method, patience)) => self.answer(request, account, method, patience),
             Err(refusal) => Box::pin(std::future::ready(Ok(*refusal))),
         }
     }
@@ -147,13 +161,16 @@ impl Router {
 
     fn answer(
         &self,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
+        account: Account,
         method: Arc<Method>,
         patience: Option<Duration>,
     ) -> Answering {
         let (kind, is_endless) = (method.kind, method.is_endless());
         let mut call = Call::begin(method);
+        let charge = Some(charge(&account, &request, kind));
         let refusal = match self.admit(kind, request.uri().path(), request.headers()) {
+            _ if account.closes() => Some(status(&Error::RequestTooManyRequests)),
             Err(error) => Some(status(&error)),
             Ok(()) => patience.filter(Duration::is_zero).map(|_| deadline_exceeded()),
         };
@@ -164,6 +181,7 @@ impl Router {
         let slow = self.node.limits().unary_warning;
         let stopping = is_endless.then(|| self.stopping.clone());
         let losses = wants_leader(request.headers()).then(|| self.node.leader_losses());
+        request.extensions_mut().insert(account.clone());
         let answering = self.dispatch(request);
         Box::pin(async move {
             let response = transport(in_time(answering, patience).await?);
@@ -171,10 +189,11 @@ impl Router {
             if kind == Kind::Unary || code.is_some() {
                 call.end(code.unwrap_or(0));
                 note_slow(&call, kind, slow);
-                return Ok(response);
+                return Ok(response.map(|body| Body::new(Charged::new(body, account, charge))));
             }
             let deadline = patience.and_then(|patience| call.started.checked_add(patience));
-            Ok(response.map(|body| Body::new(Answer::new(body, call, deadline, stopping, losses))))
+            let answer = |body| Answer::new(body, call, deadline, stopping, losses);
+            Ok(response.map(|body| Body::new(Charged::new(answer(body), account, charge))))
         })
     }
 

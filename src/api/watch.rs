@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::status::status;
 use crate::error::Error;
 use crate::metrics::Messages;
-use crate::node::{Handle, WatchRequests, WatchStream};
+use crate::node::{Account, Handle, WatchRequests, WatchStream};
 use crate::pb::watch_request::RequestUnion;
 use crate::pb::watch_server::Watch as Service;
 use crate::pb::{WatchRequest, WatchResponse};
@@ -35,7 +35,8 @@ impl Service for Watch {
         &self,
         request: Request<Streaming<WatchRequest>>,
     ) -> Result<Response<Responses>, Status> {
-        let stream = self.node.watch();
+        let account = request.extensions().get::<Account>().cloned();
+        let stream = self.node.watch(account.expect("the router knows whose request this is"));
         let (broke, broken) = oneshot::channel();
         let (requests, hub) = (request.into_inner(), stream.requests());
         let received = self.messages.clone();
@@ -63,7 +64,9 @@ async fn read(
     hub: WatchRequests,
     messages: &Messages,
 ) -> Result<(), Status> {
-    while let Some(request) = requests.message().await? {
+    loop {
+        hub.room().await;
+        let Some(request) = requests.message().await? else { return Ok(()) };
         messages.received.inc();
         match request.request_union {
             Some(RequestUnion::CreateRequest(create)) => hub.create(create),
@@ -73,7 +76,6 @@ async fn read(
             None => {}
         }
     }
-    Ok(())
 }
 
 /// The responses of a watch stream.

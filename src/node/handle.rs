@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use prost::Message as _;
 use tokio::sync::{oneshot, watch};
 
+use super::accounts::Account;
 use super::applier::{self, Job};
 use super::arrivals::Arrivals;
 use super::checkpointer;
@@ -427,11 +428,11 @@ impl Handle {
         self.shared.ids.lease()
     }
 
-    /// Opens a watch stream.
-    pub(crate) fn watch(&self) -> super::WatchStream {
+    /// Opens a watch stream; what waits in it is charged to an account.
+    pub(crate) fn watch(&self, account: Account) -> super::WatchStream {
         let shared = &self.shared;
         let (inbox, progress) = (shared.watches.clone(), shared.progress.clone());
-        super::WatchStream::open(&shared.streams, inbox, progress, &shared.limits.watch)
+        super::WatchStream::open(&shared.streams, inbox, progress, &shared.limits.watch, account)
     }
 
     /// Returns when everything applied before the call is in the engine; refused while the engine

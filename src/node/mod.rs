@@ -20,6 +20,7 @@
 //!
 //! Everybody else holds a [`Handle`].
 
+mod accounts;
 mod applier;
 mod arrivals;
 mod boot;
@@ -70,6 +71,7 @@ use tokio::sync::mpsc;
 use crate::config::Config;
 use crate::error::Fault;
 
+pub use accounts::{Account, Accounts, Charge};
 pub use boot::{BootError, Connect, Founding, Joined, Told};
 pub use clock::Clock;
 pub use forgotten::{Heard, Promise};

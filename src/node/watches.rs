@@ -8,21 +8,24 @@
 //!
 //! Publishing happens here and not on the applier, so a thousand watchers of one key do not stand
 //! between a write and its answer. Queues are unbounded channels, but the hub counts what it put in
-//! and what was taken, and keeps to its budget.
+//! and what was taken, and keeps to its budget; what waits is charged to the client's connection,
+//! and a client that does not take its answers is not asked for more requests.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use flume::{Receiver, RecvTimeoutError, Sender};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
+use super::accounts::{Account, Charge};
 use super::driver::Next;
 use super::progress::Progress;
 use super::{Clock, fatal, start_thread};
 use crate::error::{Failure, Fault};
+use crate::limits;
 use crate::marks::{Mark, mark};
 use crate::metrics::Metrics;
 use crate::mvcc::{Changes, Reader};
@@ -43,7 +46,7 @@ pub(crate) enum Input {
     Compacted(i64),
     Open {
         stream: StreamId,
-        queue: mpsc::UnboundedSender<Delivery>,
+        queue: Queue,
     },
     Create {
         stream: StreamId,
@@ -69,6 +72,25 @@ pub(crate) enum Input {
     Restored,
     /// The server stops: every stream ends.
     Stop,
+}
+
+impl Input {
+    /// The stream whose client asks for something.
+    fn stream(&self) -> Option<StreamId> {
+        match self {
+            Self::Create { stream, .. }
+            | Self::Cancel { stream, .. }
+            | Self::Progress { stream } => Some(*stream),
+            Self::Changes(_)
+            | Self::Compacted(_)
+            | Self::Open { .. }
+            | Self::Taken { .. }
+            | Self::Close { .. }
+            | Self::CaughtUp(_)
+            | Self::Restored
+            | Self::Stop => None,
+        }
+    }
 }
 
 /// What the thread is given at its start.
@@ -113,7 +135,7 @@ fn now(reader: &Reader) -> Now {
 pub(super) struct Watches {
     parts: Parts,
     hub: Hub,
-    queues: HashMap<StreamId, mpsc::UnboundedSender<Delivery>>,
+    queues: HashMap<StreamId, Queue>,
     jobs: Sender<Job>,
 }
 
@@ -156,6 +178,9 @@ impl Watches {
     }
 
     fn take(&mut self, input: Input) -> Result<(), Fault> {
+        if let Some(queue) = input.stream().and_then(|stream| self.queues.get(&stream)) {
+            queue.pressure.heard();
+        }
         match input {
             Input::Changes(batch) => return self.publish(batch),
             Input::Compacted(revision) => self.hub.compacted(revision),
@@ -180,7 +205,7 @@ impl Watches {
                 {
                     let body = crate::watch::Body::Progress;
                     let (watch_id, revision) = (-1, revision + ahead);
-                    let _ = queue.send(Delivery { watch_id, revision, bytes: 0, body });
+                    queue.send(Delivery { watch_id, revision, bytes: 0, body });
                 }
             }
             Input::Taken { stream, taken } => self.hub.room(stream, taken),
@@ -222,8 +247,7 @@ impl Watches {
             match output {
                 Output::Send { stream, delivery } => {
                     if let Some(queue) = self.queues.get(&stream) {
-                        // A closed queue belongs to a stream whose Close is on its way.
-                        let _ = queue.send(delivery);
+                        queue.send(delivery);
                     }
                 }
                 Output::CatchUp(job) => {
@@ -317,6 +341,50 @@ fn page(reader: &Reader, job: &Job) -> Result<Page, Fault> {
     Ok(writer.finish(view.revision()))
 }
 
+/// The hub's end of a stream's queue.
+pub(crate) struct Queue {
+    deliveries: mpsc::UnboundedSender<(Delivery, Charge)>,
+    account: Account,
+    pressure: Arc<Pressure>,
+}
+
+impl Queue {
+    fn send(&self, delivery: Delivery) {
+        let charge = self.account.charge(delivery.bytes);
+        self.pressure.waits();
+        // A closed queue belongs to a stream whose Close is on its way.
+        let _ = self.deliveries.send((delivery, charge));
+    }
+}
+
+/// How many requests of a stream wait for the hub, and deliveries for its client. Who makes
+/// requests and does not read the answers is not listened to for a while.
+#[derive(Debug, Default)]
+pub(crate) struct Pressure {
+    waiting: AtomicUsize,
+    eased: Notify,
+}
+
+impl Pressure {
+    fn waits(&self) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The hub has heard a request, or the client was sent a delivery.
+    fn heard(&self) {
+        if self.waiting.fetch_sub(1, Ordering::Relaxed) == limits::WATCH_STREAM_WAITING_MAX {
+            self.eased.notify_one();
+        }
+    }
+
+    /// Waits until there is room for another request.
+    async fn room(&self) {
+        while self.waiting.load(Ordering::Relaxed) >= limits::WATCH_STREAM_WAITING_MAX {
+            self.eased.notified().await;
+        }
+    }
+}
+
 /// One watch stream, as its edge holds it. Dropping it closes the stream.
 ///
 /// It is counted from before its opening is sent until after its closing is: the applier leaves
@@ -326,8 +394,9 @@ pub(crate) struct Stream {
     id: StreamId,
     inbox: Sender<Input>,
     progress: Arc<Progress>,
-    queue: mpsc::UnboundedReceiver<Delivery>,
+    queue: mpsc::UnboundedReceiver<(Delivery, Charge)>,
     receipts: Receipts,
+    pressure: Arc<Pressure>,
 }
 
 /// The requesting half of a [`Stream`].
@@ -335,6 +404,7 @@ pub(crate) struct Stream {
 pub(crate) struct Requests {
     id: StreamId,
     inbox: Sender<Input>,
+    pressure: Arc<Pressure>,
 }
 
 impl Stream {
@@ -343,17 +413,20 @@ impl Stream {
         inbox: Sender<Input>,
         progress: Arc<Progress>,
         limits: &Limits,
+        account: Account,
     ) -> Self {
         let id = StreamId(ids.fetch_add(1, Ordering::Relaxed));
-        let (sender, queue) = mpsc::unbounded_channel();
+        let (deliveries, receiver) = mpsc::unbounded_channel();
         progress.streams.fetch_add(1, Ordering::SeqCst);
-        let _ = inbox.send(Input::Open { stream: id, queue: sender });
-        Self { id, inbox, progress, queue, receipts: Receipts::new(limits) }
+        let pressure = Arc::<Pressure>::default();
+        let queue = Queue { deliveries, account, pressure: pressure.clone() };
+        let _ = inbox.send(Input::Open { stream: id, queue });
+        Self { id, inbox, progress, queue: receiver, receipts: Receipts::new(limits), pressure }
     }
 
     /// The half that takes requests.
     pub fn requests(&self) -> Requests {
-        Requests { id: self.id, inbox: self.inbox.clone() }
+        Requests { id: self.id, inbox: self.inbox.clone(), pressure: self.pressure.clone() }
     }
 
     /// The next response; `None` when the server stops.
@@ -361,12 +434,14 @@ impl Stream {
         &mut self,
         context: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Delivery>> {
-        let delivery = std::task::ready!(self.queue.poll_recv(context));
-        let due = delivery.as_ref().and_then(|delivery| self.receipts.take(delivery));
-        if let Some(taken) = due {
+        let Some((delivery, _)) = std::task::ready!(self.queue.poll_recv(context)) else {
+            return std::task::Poll::Ready(None);
+        };
+        self.pressure.heard();
+        if let Some(taken) = self.receipts.take(&delivery) {
             let _ = self.inbox.send(Input::Taken { stream: self.id, taken });
         }
-        std::task::Poll::Ready(delivery)
+        std::task::Poll::Ready(Some(delivery))
     }
 }
 
@@ -378,15 +453,25 @@ impl Drop for Stream {
 }
 
 impl Requests {
+    /// Waits until the stream's client may ask for more.
+    pub async fn room(&self) {
+        self.pressure.room().await;
+    }
+
+    fn ask(&self, input: Input) {
+        self.pressure.waits();
+        let _ = self.inbox.send(input);
+    }
+
     pub fn create(&self, request: WatchCreateRequest) {
-        let _ = self.inbox.send(Input::Create { stream: self.id, request });
+        self.ask(Input::Create { stream: self.id, request });
     }
 
     pub fn cancel(&self, watch_id: i64) {
-        let _ = self.inbox.send(Input::Cancel { stream: self.id, watch_id });
+        self.ask(Input::Cancel { stream: self.id, watch_id });
     }
 
     pub fn progress(&self) {
-        let _ = self.inbox.send(Input::Progress { stream: self.id });
+        self.ask(Input::Progress { stream: self.id });
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tonic::body::Body;
 
 use super::wire::Wire;
-use crate::api::Router;
+use crate::api::{Charged, Router};
 use crate::config::Config;
 use crate::http::{self as plain, Rules, Surface};
 use crate::limits;
@@ -33,7 +33,11 @@ impl Settings {
         let interval = config.grpc_keepalive_interval;
         Self {
             rules: Arc::new(Rules::new(config)),
-            streams_max: config.max_concurrent_streams,
+            streams_max: match config.max_concurrent_streams {
+                // etcd's default: as many as there are numbers.
+                u32::MAX => limits::H2_STREAMS_MAX,
+                streams => streams,
+            },
             ping_interval: (!interval.is_zero()).then_some(interval),
             ping_timeout: config.grpc_keepalive_timeout,
         }
@@ -73,16 +77,18 @@ where
         .has_grpc()
         .then(|| (metrics.client_received_bytes.clone(), metrics.client_sent_bytes.clone()));
     let wire = Wire::new(stream, counters);
-    let parts = Arc::new((router, node, settings.rules));
+    let account = router.account();
+    let parts = Arc::new((router, node, settings.rules, account.clone()));
     let service = service_fn(move |request| {
         let parts = parts.clone();
         async move {
-            let (router, node, rules) = &*parts;
+            let (router, node, rules, account) = &*parts;
             if surface.has_grpc() && Router::is_grpc(&request) {
-                return router.call(request).await;
+                return router.call(request, account.clone()).await;
             }
             let response: Response<_> = plain::answer(node, surface, rules, &request).await;
-            Ok::<_, Infallible>(response.map(Body::new))
+            let charged = |body| Body::new(Charged::new(body, account.clone(), None));
+            Ok::<_, Infallible>(response.map(charged))
         }
     });
     let connection = builder.serve_connection(TokioIo::new(wire), service);
@@ -91,6 +97,7 @@ where
         // First what is due, then the goodbye: that the member leaves is told before it does.
         biased;
         served = connection.as_mut() => return served,
+        () = account.overdrawn() => return Err("it held more than any other".into()),
         _ = stopping.wait_for(|stop| *stop) => {}
     }
     connection.as_mut().graceful_shutdown();

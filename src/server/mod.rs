@@ -20,6 +20,7 @@ mod connection;
 mod discovery;
 mod introduction;
 mod listener;
+mod memory;
 mod others;
 mod repair;
 mod replace;
@@ -265,7 +266,8 @@ impl Running {
         let handle = node.handle();
         let (close, _) = watch::channel(false);
         let (stop, stopping) = watch::channel(false);
-        let router = Router::new(handle.clone(), serving.clone(), stopping.clone());
+        let accounts = node::Accounts::new(memory::for_clients());
+        let router = Router::new(handle.clone(), serving.clone(), accounts, stopping.clone());
         let inside = Inside {
             router: router.clone(),
             node: handle.clone(),

@@ -2,8 +2,8 @@
 
 use std::future::poll_fn;
 
-use super::super::Handle;
 use super::super::watches::{Requests, Stream};
+use super::super::{Accounts, Handle};
 use crate::pb::{WatchCreateRequest, WatchResponse};
 use crate::watch::Limits;
 
@@ -18,7 +18,8 @@ impl Watching {
     pub(super) fn open(node: &Handle, limits: &Limits) -> Self {
         let shared = &node.shared;
         let (inbox, progress) = (shared.watches.clone(), shared.progress.clone());
-        let stream = Stream::open(&shared.streams, inbox, progress, limits);
+        let account = Accounts::new(usize::MAX).open();
+        let stream = Stream::open(&shared.streams, inbox, progress, limits, account);
         let requests = stream.requests();
         Self { node: node.clone(), stream, requests }
     }
