@@ -103,6 +103,16 @@ pub const WATCH_JOB_WATCHERS_MAX: usize = 4096;
 /// Default of `--watch-progress-notify-interval`.
 pub const WATCH_PROGRESS_INTERVAL_MS: u64 = 10 * 60 * 1000;
 
+/// Keys of a range that is answered between two others; a longer one waits for its turn.
+pub const SHORT_RANGE_KEYS_MAX: i64 = 10_000;
+/// Bytes of a range that is answered between two others; a longer one waits for its turn.
+pub const SHORT_RANGE_BYTES_MAX: usize = 12 * 1024 * 1024;
+/// Long ranges that are being made at a time; others wait, and are refused with `too many requests`
+/// if that takes as long as a request may.
+pub const LARGE_RANGES_MAX: usize = 2;
+/// Keys that the ranges of one transaction may answer together, which is made at once; with more
+/// it is refused with `too many operations`.
+pub const TXN_KEYS_MAX: i64 = 100_000;
 /// The longest time to live; a longer one is refused with `too large lease TTL`.
 pub const LEASE_TTL_SECONDS_MAX: i64 = 9_000_000_000;
 /// Leases revoked per expiry tick of 500 ms; the others wait for the next tick.

@@ -5,11 +5,13 @@ use std::pin::Pin;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
+use super::large::{self, Large};
 use super::{answer, validate};
 use crate::error::Error;
+use crate::limits;
 use crate::machine::{self, Reply};
 use crate::metrics::Messages;
-use crate::node::{self, Handle};
+use crate::node::{self, Account, Handle};
 use crate::pb::internal_raft_request::Command;
 use crate::pb::kv_server::Kv as Service;
 use crate::pb::{
@@ -23,6 +25,7 @@ pub struct Kv {
     pub(super) node: Handle,
     /// Counts the messages of streamed ranges.
     pub(super) streamed: Messages,
+    pub(super) large: Large,
 }
 
 type Streamed = Pin<Box<dyn Stream<Item = Result<RangeStreamResponse, Status>> + Send>>;
@@ -35,19 +38,30 @@ impl Service for Kv {
         &self,
         request: Request<RangeRequest>,
     ) -> Result<Response<RangeResponse>, Status> {
-        answer(self.do_range(request.get_ref()).await)
+        match self.do_range(request.get_ref()).await {
+            Ok(Some(response)) if large::is_bulky(&response) && is_routed(&request) => {
+                Ok(large::Slot::left(large::Answer::of(&self.node, response)))
+            }
+            Ok(Some(response)) => Ok(Response::new(response)),
+            Ok(None) => {
+                let large = self.large.answer(&self.node, request.into_inner()).await;
+                large.map(large::Slot::left).map_err(|error| super::status::status(&error))
+            }
+            Err(error) => Err(super::status::status(&error)),
+        }
     }
 
     async fn range_stream(
         &self,
         request: Request<RangeRequest>,
     ) -> Result<Response<Streamed>, Status> {
+        let account = request.extensions().get::<Account>().cloned();
         let request = request.into_inner();
         let pages = async {
             validate::range_stream(&request)?;
             self.barrier(request.serializable).await?;
             self.node.metrics().mvcc_ranges.inc();
-            super::range_stream::pages(&self.node, &request)
+            super::range_stream::pages(&self.node, &self.large, account, &request)
         };
         answer(pages.await.map(|pages| super::counted(pages, &self.streamed)))
     }
@@ -75,17 +89,27 @@ impl Service for Kv {
     }
 }
 
+/// Whether a request came through the router, which puts in place what it is left.
+fn is_routed<T>(request: &Request<T>) -> bool {
+    request.extensions().get::<Account>().is_some()
+}
+
 impl Kv {
-    async fn do_range(&self, request: &RangeRequest) -> Result<RangeResponse, Error> {
+    /// The answer, unless it is large.
+    async fn do_range(&self, request: &RangeRequest) -> Result<Option<RangeResponse>, Error> {
         if !request.serializable && self.node.is_learner() {
             return Err(Error::NotSupportedForLearner);
         }
         validate::range(request)?;
         self.barrier(request.serializable).await?;
-        let mut response = self.node.read(|view| view.range(request))?;
+        let response = self.node.read(|view| match large::is_long(view, request) {
+            true => Ok(None),
+            false => view.range_within(request, limits::SHORT_RANGE_BYTES_MAX),
+        })?;
+        let Some(mut response) = response else { return Ok(None) };
         self.node.metrics().mvcc_ranges.inc();
         self.node.complete(&mut response.header);
-        Ok(response)
+        Ok(Some(response))
     }
 
     async fn do_put(&self, request: PutRequest) -> Result<PutResponse, Error> {
@@ -117,6 +141,7 @@ impl Kv {
 
     async fn do_txn(&self, request: TxnRequest) -> Result<TxnResponse, Error> {
         validate::txn(&request, self.node.limits().txn_ops_max)?;
+        self.node.read(|view| Ok(large::check_txn(view, &request)?))?;
         let mut response = if machine::is_write(&request) {
             let command = Command::Txn(request);
             self.node.reserve(&command).await?;

@@ -15,6 +15,7 @@ mod deadline;
 mod fuzz;
 mod health;
 mod kv;
+mod large;
 mod lease;
 mod maintenance;
 mod methods;
@@ -45,13 +46,14 @@ pub use serving::Serving;
 #[cfg(debug_assertions)]
 pub mod sim {
     pub use super::kv::Kv;
+    use super::large::Large;
     pub use super::lease::Lease;
     use super::methods::Methods;
     use crate::node::Handle;
 
     pub fn kv(node: Handle) -> Kv {
         let streamed = Methods::new(node.metrics()).messages("/etcdserverpb.KV/RangeStream");
-        Kv { node, streamed }
+        Kv { node, streamed, large: Large::new() }
     }
 
     pub fn lease(node: Handle) -> Lease {

@@ -19,6 +19,7 @@ use tower::Service as _;
 
 use super::call::{Answer, Call, deadline_exceeded, grpc_code};
 use super::charged::{Charged, charge};
+use super::large::{Large, Slot};
 use super::methods::{Kind, Method, Methods};
 use super::serving::Serving;
 use super::status::{status, transport};
@@ -84,7 +85,11 @@ impl Router {
         Self {
             kv: server!(
                 KvServer,
-                kv::Kv { node: node.clone(), streamed: messages("/etcdserverpb.KV/RangeStream") }
+                kv::Kv {
+                    node: node.clone(),
+                    streamed: messages("/etcdserverpb.KV/RangeStream"),
+                    large: Large::new(),
+                }
             ),
             watch: server!(
                 WatchServer,
@@ -184,7 +189,7 @@ impl Router {
         request.extensions_mut().insert(account.clone());
         let answering = self.dispatch(request);
         Box::pin(async move {
-            let response = transport(in_time(answering, patience).await?);
+            let response = Slot::emptied(transport(in_time(answering, patience).await?), &account);
             let code = grpc_code(response.headers());
             if kind == Kind::Unary || code.is_some() {
                 call.end(code.unwrap_or(0));

@@ -18,6 +18,11 @@ use crate::span::Span;
 /// Keys in the first page.
 const FIRST_PAGE: i64 = 10;
 
+/// Keys from which a page takes long to make.
+const LONG_PAGE: i64 = 1000;
+/// What a page may be longer than was aimed at, beside a few times as long.
+const SLACK_BYTES: usize = 1024 * 1024;
+
 /// A range being answered page by page.
 #[derive(Debug)]
 pub struct Pages {
@@ -57,13 +62,26 @@ impl View {
 }
 
 impl Pages {
+    /// Whether the next page takes long to make.
+    pub fn is_long(&self) -> bool {
+        self.page.min(self.left) > LONG_PAGE
+    }
+
     /// The next page; `None` behind the last.
     pub fn next_page(&mut self) -> Result<Option<pb::RangeResponse>, Failure> {
         if self.done {
             return Ok(None);
         }
-        self.request.limit = self.page.min(self.left);
-        let mut page = self.view.range(&self.request)?;
+        let mut page = loop {
+            self.request.limit = self.page.min(self.left);
+            // Small rows may be followed by large ones.
+            let bytes_max =
+                if self.page > 1 { 4 * self.size_bytes + SLACK_BYTES } else { usize::MAX };
+            match self.view.range_within(&self.request, bytes_max)? {
+                Some(page) => break page,
+                None => self.page = (self.page / 8).max(1),
+            }
+        };
         self.left -= page.kvs.len() as i64;
         self.done = !page.more || self.left == 0;
         if self.done {

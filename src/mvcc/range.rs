@@ -25,18 +25,30 @@ use crate::pb;
 use crate::pb::range_request::{SortOrder, SortTarget};
 use crate::span::Span;
 
+/// Rows fetched before it is looked at how long they are.
+const FETCHED_AT_ONCE: usize = 32;
+
 impl State<'_> {
     /// Answers a range request. The header carries only the revision.
     ///
     /// Sort order and target must be known numbers; the API sees to that.
     pub fn range(&self, request: &pb::RangeRequest) -> Result<pb::RangeResponse, Failure> {
+        Ok(self.range_within(request, usize::MAX)?.expect("nothing is longer"))
+    }
+
+    /// As [`State::range`], unless the rows come to more than `bytes_max`.
+    pub fn range_within(
+        &self,
+        request: &pb::RangeRequest,
+        bytes_max: usize,
+    ) -> Result<Option<pb::RangeResponse>, Failure> {
         let at = self.resolve(request.revision)?;
         let span = Span::new(request.key.clone(), request.range_end.clone());
         let header = pb::ResponseHeader { revision: self.revision, ..Default::default() };
         let mut response = pb::RangeResponse { header: Some(header), ..Default::default() };
         if request.count_only {
             response.count = self.index.count(&span, at);
-            return Ok(response);
+            return Ok(Some(response));
         }
         let plan = Plan::of(request);
         let mut picked = Picked::default();
@@ -49,8 +61,8 @@ impl State<'_> {
         };
         response.more = order.len() > plan.limit;
         let answered = &order[..order.len().min(plan.limit)];
-        response.kvs = picked.answer(self, at, answered, plan.keys_only)?;
-        Ok(response)
+        let rows = picked.answer(self, at, answered, plan.keys_only, bytes_max)?;
+        Ok(rows.map(|kvs| pb::RangeResponse { kvs, ..response }))
     }
 
     /// Collects the keys the plan lets through; returns how many the span holds, if all were seen.
@@ -174,28 +186,39 @@ impl Picked {
         order
     }
 
-    /// The rows to send.
+    /// The rows to send, unless they come to more than `bytes_max`.
     fn answer(
         &self,
         state: &State<'_>,
         at: i64,
         order: &[usize],
         keys_only: bool,
-    ) -> Result<Vec<Bytes>, Failure> {
+        bytes_max: usize,
+    ) -> Result<Option<Vec<Bytes>>, Failure> {
         if !self.rows.is_empty() {
             let bare = |row: &Bytes| Ok(Fields { value: &[], ..Fields::decode(row)? }.encode());
             let row = |at: &usize| &self.rows[*at];
-            return order
-                .iter()
-                .map(row)
-                .map(|r| if keys_only { bare(r) } else { Ok(r.clone()) })
-                .collect();
+            let rows = order.iter().map(row);
+            let rows = rows.map(|r| if keys_only { bare(r) } else { Ok(r.clone()) });
+            return rows.collect::<Result<_, _>>().map(Some);
         }
         if keys_only {
-            return Ok(self.bare_rows(order));
+            return Ok(Some(self.bare_rows(order)));
         }
         let wanted: Vec<Revision> = order.iter().map(|at| self.facts[*at].revision).collect();
-        state.rows(at, &wanted)
+        if bytes_max == usize::MAX || wanted.len() <= FETCHED_AT_ONCE {
+            return state.rows(at, &wanted).map(Some);
+        }
+        let (mut rows, mut bytes) = (Vec::with_capacity(wanted.len()), 0);
+        for some in wanted.chunks(FETCHED_AT_ONCE) {
+            let some = state.rows(at, some)?;
+            bytes += some.iter().map(Bytes::len).sum::<usize>();
+            if bytes > bytes_max {
+                return Ok(None);
+            }
+            rows.extend(some);
+        }
+        Ok(Some(rows))
     }
 
     /// Rows of key and revisions alone, made from the index; they share one allocation.

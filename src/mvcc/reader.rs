@@ -149,6 +149,21 @@ impl View {
         self.state().range(request)
     }
 
+    /// The number of live keys of a request's span.
+    pub fn count(&self, request: &pb::RangeRequest) -> i64 {
+        let span = crate::span::Span::new(request.key.clone(), request.range_end.clone());
+        self.state().count(&span)
+    }
+
+    /// As [`View::range`], unless the rows come to more than `bytes_max`.
+    pub fn range_within(
+        &self,
+        request: &pb::RangeRequest,
+        bytes_max: usize,
+    ) -> Result<Option<pb::RangeResponse>, Failure> {
+        self.state().range_within(request, bytes_max)
+    }
+
     /// The number of live keys, for metrics and checks.
     pub fn keys(&self) -> i64 {
         let all = crate::span::Span { start: Bytes::new(), end: crate::span::End::Open };

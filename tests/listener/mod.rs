@@ -3,10 +3,12 @@
 //! - `serving`: certificates, versions and protocols; client certificates; the wrong port.
 //! - `rotation`: files replaced under a running member.
 //! - `crowds`: silent clients, too many clients, dead clients.
+//! - `long`: long answers.
 //! - `refusing`: what a member says that does not start, and what its log says of clients.
 
 mod client;
 mod crowds;
+mod long;
 mod pki;
 mod refusing;
 mod rotation;
