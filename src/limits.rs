@@ -113,6 +113,11 @@ pub const LARGE_RANGES_MAX: usize = 2;
 /// Keys that the ranges of one transaction may answer together, which is made at once; with more
 /// it is refused with `too many operations`.
 pub const TXN_KEYS_MAX: i64 = 100_000;
+/// Snapshots that clients take in at once; others wait for their turn.
+pub const SNAPSHOTS_MAX: usize = 8;
+/// The longest that a client may take nothing of a snapshot; then it is broken off.
+pub const SNAPSHOT_STALL: Duration = Duration::from_secs(30);
+
 /// The longest time to live; a longer one is refused with `too large lease TTL`.
 pub const LEASE_TTL_SECONDS_MAX: i64 = 9_000_000_000;
 /// Leases revoked per expiry tick of 500 ms; the others wait for the next tick.

@@ -1,8 +1,10 @@
 //! `etcdserverpb.Maintenance`: status, alarms, hashes, snapshots, defragmentation.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::sync::Semaphore;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
@@ -29,6 +31,8 @@ pub struct Maintenance {
     pub(super) node: Handle,
     /// Counts the blobs of snapshots.
     pub(super) blobs: Messages,
+    /// The turns of snapshots.
+    pub(super) snapshots: Arc<Semaphore>,
     pub(super) serving: Serving,
 }
 
@@ -69,7 +73,7 @@ impl Service for Maintenance {
     }
 
     async fn snapshot(&self, _: Request<SnapshotRequest>) -> Result<Response<Blobs>, Status> {
-        let blobs = super::snapshot::blobs(&self.node).await;
+        let blobs = super::snapshot::blobs(&self.node, &self.snapshots).await;
         answer(blobs.map(|blobs| super::counted(blobs, &self.blobs)))
     }
 

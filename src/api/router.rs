@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Method as HttpMethod, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codec::CompressionEncoding::Gzip;
@@ -111,6 +111,7 @@ impl Router {
                 maintenance::Maintenance {
                     node: node.clone(),
                     blobs: messages("/etcdserverpb.Maintenance/Snapshot"),
+                    snapshots: Arc::new(Semaphore::new(limits::SNAPSHOTS_MAX)),
                     serving: serving.clone(),
                 }
             ),
