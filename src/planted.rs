@@ -55,6 +55,8 @@ pub enum Mistake {
     RenewUnasked,
     /// What only a leader may propose is taken from one that was deposed.
     PastReignTaken,
+    /// A new leader waits for what it had asked the last one.
+    LastLeaderAwaited,
     /// A checkpoint is made behind one that was given up.
     CommitBehindGivenUp,
     /// What is read of a state that arrived is not held against what arrived.
@@ -62,7 +64,7 @@ pub enum Mistake {
 }
 
 impl Mistake {
-    pub const ALL: [Mistake; 26] = [
+    pub const ALL: [Mistake; 27] = [
         Mistake::AckBeforeSync,
         Mistake::SyncErrorIgnored,
         Mistake::VoteForgotten,
@@ -87,6 +89,7 @@ impl Mistake {
         Mistake::ApplyByMember,
         Mistake::RenewUnasked,
         Mistake::PastReignTaken,
+        Mistake::LastLeaderAwaited,
         Mistake::CommitBehindGivenUp,
         Mistake::StagedUnchecked,
     ];

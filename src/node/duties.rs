@@ -18,6 +18,7 @@ use crate::pb::internal_raft_request::Command;
 use crate::pb::{
     CompactionRequest, LeaseCheckpoint, LeaseCheckpointRequest, LeaseRevokeRequest, membershippb,
 };
+use crate::planted::{Mistake, planted};
 use crate::version;
 
 /// How often leases are looked at.
@@ -43,25 +44,35 @@ pub(super) struct Parts {
     pub lease_extension: Duration,
     pub name: String,
     pub client_urls: Vec<String>,
-    /// Woken when leadership comes or goes; ends when it closes.
-    pub wake: mpsc::UnboundedReceiver<()>,
     /// Told when everybody may know where the member is.
     pub ready: watch::Sender<bool>,
 }
 
 /// Does the duties until `wake` closes or the node stops.
-pub(super) async fn run(parts: Parts) {
+///
+/// It is woken when leadership comes or goes, and what was begun before that is not waited for any
+/// longer: an answer that went down with the last leader would keep the next one from its leases
+/// for as long as a request may take.
+pub(super) async fn run(parts: Parts, mut wake: mpsc::UnboundedReceiver<()>) {
     let compactor = Compactor::new(parts.compaction);
     let mut duties = Duties { parts, compactor, is_published: false, term: 0 };
     let mut patience = STARTING;
     loop {
-        if let Ok(None) = timeout(patience, duties.parts.wake.recv()).await {
+        if let Ok(None) = timeout(patience, wake.recv()).await {
             return;
         }
         if duties.parts.node.is_stopping() {
             return;
         }
-        duties.tick().await;
+        tokio::select! {
+            biased;
+            () = duties.tick() => {}
+            woken = wake.recv(), if !planted(Mistake::LastLeaderAwaited) => {
+                if woken.is_none() {
+                    return;
+                }
+            }
+        }
         patience = duties.patience();
     }
 }

@@ -63,6 +63,7 @@ pub(super) struct Assembly {
     pub checkpointer: checkpointer::Parts,
     pub watches: watches::Parts,
     pub duties: duties::Parts,
+    pub wake: mpsc::UnboundedReceiver<()>,
     pub intervals: corruption::Intervals,
 }
 
@@ -165,9 +166,9 @@ pub(super) fn assemble(
             lease_extension: config.election_timeout,
             name: config.name.clone(),
             client_urls: config.advertise_client_urls.clone(),
-            wake: ends.duties,
             ready: readying,
         },
+        wake: ends.duties,
         intervals: corruption::Intervals {
             compactions: config.compact_hash_check_time,
             rows: config.corrupt_check_time,
@@ -187,7 +188,7 @@ pub(super) fn launch(assembly: Assembly, lock: DirectoryLock) -> Node {
     threads.push(driver::start(assembly.driver));
     threads.push(checkpointer::start(assembly.checkpointer));
     let (corruption, stopped) = mpsc::channel(1);
-    let on_duty = errands.send("duties", duties::run(assembly.duties));
+    let on_duty = errands.send("duties", duties::run(assembly.duties, assembly.wake));
     let watch = corruption::run(handle.clone(), intervals, stopped);
     let watching = errands.send("corruption-watch", watch);
     let errands =

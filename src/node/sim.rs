@@ -179,7 +179,7 @@ impl Member {
         let applier = Some(Applier::new(assembly.applier, now));
         let driver = Some(Driver::begin(assembly.driver, now)?);
         let (corruption, stopped) = mpsc::channel(1);
-        errands.send("duties", Box::pin(duties::run(assembly.duties)));
+        errands.send("duties", Box::pin(duties::run(assembly.duties, assembly.wake)));
         let watch = corruption::run(handle.clone(), intervals, stopped);
         errands.send("corruption-watch", Box::pin(watch));
         Ok(Self {
