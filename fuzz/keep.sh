@@ -19,7 +19,7 @@ for target in ${*:-$(cargo +nightly fuzz list)}; do
     find "$corpus" -type f -regextype posix-extended -not -regex '.*/[0-9a-f]{40}' \
         -exec cp -t "$best" {} +
     "fuzz/target/$host/release/$target" "$best" "$corpus" "fuzz/found/$target" -merge=1 \
-        -rss_limit_mb=2048 -timeout=10 >/dev/null 2>&1
+        -artifact_prefix="$best/" -rss_limit_mb=2048 -timeout=60 >/dev/null 2>&1
     find "$corpus" -type f -regextype posix-extended -regex '.*/[0-9a-f]{40}' -delete
     bytes=$(find "$corpus" -type f -printf '%s\n' | awk '{ sum += $1 } END { print sum + 0 }')
     while read -r size path; do
