@@ -29,7 +29,7 @@ for target in ${*:-$(cargo +nightly fuzz list)}; do
     mkdir -p "$found" "$artifacts"
     case $target in
         bolt_file) length=65536 ;;
-        peer_request | peer_answer | certificates | config_file) length=8192 ;;
+        peer_request | peer_answer | certificates | config_file | wal_open) length=8192 ;;
         *) length=2000 ;;
     esac
     # Long inputs from the start, for a model needs many steps to come to anything.
