@@ -62,13 +62,15 @@ const LINE: usize = 700;
 /// Of so many seeds, one is run twice.
 const TWICE_ONE_OF: u64 = 50;
 
-/// What nights have found: each is planted again, and a seed that finds it again. A change of the
-/// simulation makes other worlds of seeds; then `planted_mistakes` tells which find it now.
-const REGRESSIONS: [(u64, Mistake, &str); 3] = [
-    (1, Mistake::RenewUnasked, "one that had led renewed a lease after its successor took over"),
-    (1, Mistake::PastReignTaken, "one that had led had a lease revoked that its successor renewed"),
-    (1, Mistake::CommitBehindGivenUp, "a checkpoint was made behind one there was no space for"),
+/// What nights have found. Each is planted again, and must be found again, for whatever changes in
+/// the simulation makes other worlds of the seeds that found it once.
+const REGRESSIONS: [(Mistake, &str); 3] = [
+    (Mistake::RenewUnasked, "one that had led renewed a lease after its successor took over"),
+    (Mistake::PastReignTaken, "one that had led had a lease revoked that its successor renewed"),
+    (Mistake::CommitBehindGivenUp, "a checkpoint was made behind one there was no space for"),
 ];
+/// Within how many seeds.
+const FOUND_WITHIN: u64 = 100;
 
 /// What became of a seed.
 struct Outcome {
@@ -216,13 +218,13 @@ fn everywhere(work: impl Fn() + Sync) {
 
 #[test]
 fn regressions() {
-    for (seed, mistake, what) in REGRESSIONS {
+    for (mistake, what) in REGRESSIONS {
         kvorum::sim::plant(Some(mistake));
-        let found = judge(seed, false).failure;
+        let found = (1..=FOUND_WITHIN).find(|seed| judge(*seed, false).failure.is_some());
         kvorum::sim::plant(None);
-        assert!(found.is_some(), "seed {seed} does not find any more that {what} ({mistake:?})");
+        let Some(seed) = found else { panic!("it is not found any more that {what}") };
+        println!("{mistake:?} is found by seed {seed}");
         if let Some(failure) = judge(seed, false).failure {
-            println!("once: {what}");
             fail(seed, &failure);
         }
     }

@@ -72,8 +72,9 @@ impl World {
         }
         let drawn = if self.seed.coin() { Place::Log } else { Place::State };
         let place = known.map_or(drawn, |(_, place)| place);
+        let at_end = place == Place::Log && self.seed.below(3) > 0;
         for _ in 0..TRIES {
-            let flips = self.flips(seat, place);
+            let flips = self.flips(seat, place, at_end);
             let rotten = self.seats[seat].disk.fork();
             turn(&rotten, &flips);
             if flips.is_empty() || place == Place::Log && !self.can_be_borne(seat, &rotten) {
@@ -87,10 +88,10 @@ impl World {
                 let healing = Healing::Not;
                 self.rot = Some(Rot { seat, place, healing, state, replaced });
             }
-            if self.seats[seat].process.is_some() && self.seed.coin() {
+            if self.seats[seat].process.is_some() && (at_end || self.seed.coin()) {
                 // It is noticed at the next start; perhaps nobody can be asked then.
                 self.end_process(seat, Crash::KeepAll);
-                if self.seed.coin() {
+                if self.seed.below(3) == 0 {
                     self.cut_off(seat, true, true);
                 }
             }
@@ -101,7 +102,7 @@ impl World {
 
     /// Some bits of the files of a place. Of a log mostly those at its end, where they look like
     /// writes that did not come to theirs.
-    fn flips(&mut self, seat: usize, place: Place) -> Vec<Flip> {
+    fn flips(&mut self, seat: usize, place: Place, at_end: bool) -> Vec<Flip> {
         let (disk, layout) = (self.seats[seat].disk.fork(), self.seats[seat].layout());
         let (mut files, most) = (Vec::new(), 1 << self.seed.below(13));
         match place {
@@ -115,7 +116,7 @@ impl World {
         let Some((newest, length)) = files.last().filter(|_| place == Place::Log) else {
             return self.some_bits(&files, most);
         };
-        if self.seed.below(3) == 0 {
+        if !at_end {
             return self.some_bits(&files, 3);
         }
         let sectors = 1 + self.seed.below(2);
