@@ -186,6 +186,11 @@ func (a *attack) end(t testing.TB) tally {
 	return told
 }
 
+// processor is what the attacker had of all processors; it is over.
+func (a *attack) processor() time.Duration {
+	return a.process.ProcessState.UserTime() + a.process.ProcessState.SystemTime()
+}
+
 // String is the tally in the order of names.
 func (t tally) String() string {
 	names := make([]string, 0, len(t))

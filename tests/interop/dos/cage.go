@@ -112,6 +112,17 @@ func processor(pid int) time.Duration {
 	return time.Duration(user+system) * 10 * time.Millisecond
 }
 
+// busy is the time that all processors have worked, for whomever, since the machine was started.
+func busy() time.Duration {
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0
+	}
+	var user, nice, system int64
+	_, _ = fmt.Sscanf(string(text), "cpu %d %d %d", &user, &nice, &system)
+	return time.Duration(user+nice+system) * 10 * time.Millisecond
+}
+
 // peaks are the most that a process took while it was looked at.
 type peaks struct {
 	memory, descriptors atomic.Uint64

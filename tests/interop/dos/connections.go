@@ -177,7 +177,7 @@ func pipelined(a *attacker) {
 		defer conn.Close()
 		a.note("connections")
 		for a.goesOn() {
-			_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
+			_ = conn.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
 			if _, err := conn.Write(ask); err != nil {
 				// The server takes no more questions, for there is no room for answers.
 				a.note("stuck")

@@ -55,8 +55,9 @@ func (v *victim) judge(t *testing.T, r row, length time.Duration) {
 		wrong := trial.wrong()
 		t.Log(trial)
 		if len(wrong) > 0 && !trial.died && trial.stoodStill() && tries < triesMax {
-			t.Logf("again, for the machine stood still (%v alone, %v attacked): %s",
-				trial.alone.stall, trial.attacked.stall, strings.Join(wrong, "; "))
+			t.Logf("again, for the machine stood still (%v alone, %v attacked) or worked for others "+
+				"(%.0f %%): %s", trial.alone.stall, trial.attacked.stall, 100*trial.others,
+				strings.Join(wrong, "; "))
 			continue
 		}
 		for _, what := range wrong {
