@@ -28,8 +28,8 @@ pub const LIES: &[Lie] = &[
 
 fn before_start(h: &mut History, random: &mut SmallRng) -> Option<()> {
     let early = |watch: &Watch| {
-        let mine = h.log.iter().filter(|event| wants(watch, event));
-        mine.filter(|event| event.revision() < watch.start).next_back().cloned()
+        let mut mine = h.log.iter().filter(|event| wants(watch, event));
+        mine.rfind(|event| event.revision() < watch.start).cloned()
     };
     let (watch, at) = pick(h, random, |watch, at| {
         watch.heard[at].kind == Kind::Created && early(watch).is_some()
