@@ -38,16 +38,21 @@ impl Service for Kv {
         &self,
         request: Request<RangeRequest>,
     ) -> Result<Response<RangeResponse>, Status> {
-        match self.do_range(request.get_ref()).await {
-            Ok(Some(response)) if large::is_bulky(&response) && is_routed(&request) => {
+        let status = |error| super::status::status(&error);
+        let answered = self.do_range(request.get_ref()).await.map_err(status)?;
+        if !is_routed(&request) {
+            let whole = answered.map_or_else(|| self.whole(request.get_ref()), Ok);
+            return whole.map(Response::new).map_err(status);
+        }
+        match answered {
+            Some(response) if large::is_bulky(&response) => {
                 Ok(large::Slot::left(large::Answer::of(&self.node, response)))
             }
-            Ok(Some(response)) => Ok(Response::new(response)),
-            Ok(None) => {
+            Some(response) => Ok(Response::new(response)),
+            None => {
                 let large = self.large.answer(&self.node, request.into_inner()).await;
-                large.map(large::Slot::left).map_err(|error| super::status::status(&error))
+                large.map(large::Slot::left).map_err(status)
             }
-            Err(error) => Err(super::status::status(&error)),
         }
     }
 
@@ -106,10 +111,18 @@ impl Kv {
             true => Ok(None),
             false => view.range_within(request, limits::SHORT_RANGE_BYTES_MAX),
         })?;
-        let Some(mut response) = response else { return Ok(None) };
+        Ok(response.map(|response| self.completed(response)))
+    }
+
+    /// All of an answer, however large, for who has nowhere to leave it.
+    fn whole(&self, request: &RangeRequest) -> Result<RangeResponse, Error> {
+        self.node.read(|view| view.range(request)).map(|response| self.completed(response))
+    }
+
+    fn completed(&self, mut response: RangeResponse) -> RangeResponse {
         self.node.metrics().mvcc_ranges.inc();
         self.node.complete(&mut response.header);
-        Ok(Some(response))
+        response
     }
 
     async fn do_put(&self, request: PutRequest) -> Result<PutResponse, Error> {
