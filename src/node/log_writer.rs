@@ -89,6 +89,10 @@ impl LogWriter {
     /// Notes that the engine has come to `applied`, durably: segments with entries up to `keep`
     /// may go, after the next sync.
     pub fn release(&mut self, applied: Applied, keep: u64) -> Result<(), Fault> {
+        if applied.index < self.wal.snapshot().index {
+            // A state that was made again has not come to where the one before it was.
+            return Ok(());
+        }
         super::records::mark(&mut self.wal, applied)?;
         self.release = Some(keep);
         self.marked = false;
