@@ -191,16 +191,17 @@ mod tests {
     async fn who_holds_the_most_is_closed_and_nobody_else() {
         let accounts = Accounts::new(100);
         let (small, large, middle) = (accounts.open(), accounts.open(), accounts.open());
-        let charges = [small.charge(1), large.charge(60), middle.charge(39)];
+        let (first, second, third) = (small.charge(1), large.charge(60), middle.charge(39));
         assert!(!is_overdrawn(&large).await, "the bound may be reached");
         let more = small.charge(1);
         assert!(is_overdrawn(&large).await && !is_overdrawn(&small).await);
         // While it closes, what it holds is laid to nobody else.
-        let again = [small.charge(50), small.charge(5)];
+        let again = small.charge(20);
         assert!(!is_overdrawn(&middle).await && !is_overdrawn(&small).await);
-        let too_much = middle.charge(10);
+        drop(second);
+        let too_much = small.charge(45);
         assert!(!is_overdrawn(&middle).await && is_overdrawn(&small).await);
-        drop((charges, more, again, too_much));
+        drop((first, third, more, again, too_much));
         assert_eq!(accounts.bytes(), 0);
     }
 
