@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -147,7 +149,12 @@ func TestStaleReadsAreNoticed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if violations := l.End().Violations; len(violations) != 5 {
+	// The search for an order says so too, once, if it has come so far.
+	violations := l.End().Violations
+	stale := slices.DeleteFunc(slices.Clone(violations), func(violation string) bool {
+		return !strings.HasPrefix(violation, "VIOLATION real time")
+	})
+	if len(stale) != 5 || len(violations) > 6 {
 		t.Errorf("5 stale reads, and noticed were: %v", violations)
 	}
 }
