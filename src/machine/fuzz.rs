@@ -185,7 +185,9 @@ impl World {
         assert_eq!(last.alarms(), self.steady.alarms());
         assert_eq!(last.conf_state(), self.steady.conf_state());
         assert_eq!(last.cluster_version(), self.steady.cluster_version());
-        assert!(last.leases().leases().eq(self.steady.leases().leases()), "leases and their keys");
+        let leases =
+            |machine: &Machine| format!("{:#?}", machine.leases().leases().collect::<Vec<_>>());
+        assert_eq!(leases(&last), leases(&self.steady), "leases and their keys");
         let everything = RangeRequest {
             key: Bytes::from_static(b"\0"),
             range_end: Bytes::from_static(b"\0"),

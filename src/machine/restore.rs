@@ -105,7 +105,7 @@ fn attach(store: &Store, leases: &mut Book) -> Result<(), Fault> {
     if leases.leases().len() == 0 {
         return Ok(());
     }
-    let everything = Span { start: Bytes::from_static(b"\0"), end: End::Open };
+    let everything = Span { start: Bytes::new(), end: End::Open };
     let state = store.state();
     let mut leased = Vec::new();
     state.visit(&everything, &mut |_, facts| {

@@ -141,9 +141,11 @@ impl Desk {
             Err(refusal) => return refusal,
         };
         let Ok(ReplaceRequest { peer_urls }) = request else { return unreadable() };
-        // Names are looked up for members only. Without one of these URLs the node says no.
-        let is_of = |member: &Member| member.peer_urls.iter().any(|url| peer_urls.contains(url));
-        if self.host.members().iter().any(is_of) && !lives_at(&peer_urls, from).await {
+        // Only a member's names are looked up. Without one of these URLs the node says no.
+        let members = self.host.members();
+        let known = members.iter().flat_map(|member| &member.peer_urls);
+        let known: Vec<_> = known.filter(|url| peer_urls.contains(url)).cloned().collect();
+        if !known.is_empty() && !lives_at(&known, from).await {
             tracing::warn!(%from, ?peer_urls, "a stranger asks to have a member replaced");
             let why = format!("{from} is no address of {}", peer_urls.join(", "));
             return self.signed(Reply::refusal(StatusCode::FORBIDDEN, &why));
