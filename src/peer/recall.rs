@@ -27,7 +27,6 @@ use super::headers::Unwelcome;
 use super::server::Desk;
 use crate::config::Url;
 use crate::limits;
-use crate::members::Member;
 use crate::node::{Heard, Promise, Replaced};
 use crate::tls;
 
