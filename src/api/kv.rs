@@ -154,7 +154,7 @@ impl Kv {
 
     async fn do_txn(&self, request: TxnRequest) -> Result<TxnResponse, Error> {
         validate::txn(&request, self.node.limits().txn_ops_max)?;
-        self.node.read(|view| Ok(large::check_txn(view, &request)?))?;
+        large::check_txn(&self.node, &request)?;
         let mut response = if machine::is_write(&request) {
             let command = Command::Txn(request);
             self.node.reserve(&command).await?;

@@ -99,18 +99,19 @@ pub(super) fn is_long(view: &View, request: &RangeRequest) -> bool {
 
 /// Refuses a transaction whose ranges answer too many keys: it is made at once, and where it
 /// writes, between two others.
-pub(super) fn check_txn(view: &View, txn: &TxnRequest) -> Result<(), Error> {
-    if keys(view, txn) > limits::TXN_KEYS_MAX { Err(Error::TooManyOps) } else { Ok(()) }
+pub(super) fn check_txn(node: &Handle, txn: &TxnRequest) -> Result<(), Error> {
+    if keys(node, txn) > limits::TXN_KEYS_MAX { Err(Error::TooManyOps) } else { Ok(()) }
 }
 
-/// How many keys a transaction's ranges may answer, whichever of its branches is taken.
-fn keys(view: &View, txn: &TxnRequest) -> i64 {
+/// How many keys a transaction's ranges may answer, whichever of its branches is taken. Most have
+/// no range of many keys, and look at nothing here.
+fn keys(node: &Handle, txn: &TxnRequest) -> i64 {
     let of = |op: &RequestOp| match &op.request {
         Some(Op::RequestRange(range)) if !range.range_end.is_empty() && !range.count_only => {
-            let count = view.count(range);
+            let count = node.reader().view().count(range);
             if range.limit > 0 { count.min(range.limit) } else { count }
         }
-        Some(Op::RequestTxn(txn)) => keys(view, txn),
+        Some(Op::RequestTxn(txn)) => keys(node, txn),
         _ => 0,
     };
     let branch = |ops: &[RequestOp]| ops.iter().map(of).fold(0, i64::saturating_add);
