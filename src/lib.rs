@@ -100,6 +100,7 @@
 //! ```
 
 pub mod error;
+mod input;
 pub mod limits;
 #[doc(hidden)]
 pub mod marks;

@@ -16,7 +16,7 @@ const TABLES: [(&str, &str); 2] =
 
 /// Rooms by floor, bottom up. A room imports from floors below its own, never from a sibling.
 const FLOORS: [&[&str]; 11] = [
-    &["pb", "error", "limits", "marks", "planted", "span"],
+    &["pb", "error", "input", "limits", "marks", "planted", "span"],
     &["storage", "version"],
     &["mvcc", "lease", "members", "alarm"],
     &["machine", "raft", "watch", "bolt"],

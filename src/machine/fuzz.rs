@@ -13,6 +13,7 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::{Entry, LeaseEffect, Machine, Outcome, Settings};
+use crate::input::Input;
 use crate::lease::Deadlines;
 use crate::members::{Change, Member};
 use crate::mvcc::Step;
@@ -263,30 +264,9 @@ fn rows(engine: &Mem) -> BTreeMap<(Table, Bytes), Bytes> {
     rows
 }
 
-/// The bytes that drive a run.
-struct Input<'a>(&'a [u8]);
-
 impl Input<'_> {
-    /// The next byte; 0 at the end.
-    fn byte(&mut self) -> u8 {
-        let Some((first, rest)) = self.0.split_first() else { return 0 };
-        self.0 = rest;
-        *first
-    }
-
-    fn below(&mut self, bound: u8) -> u8 {
-        self.byte() % bound
-    }
-
-    fn piece(&mut self) -> Bytes {
-        let length = usize::from(self.byte()).min(self.0.len());
-        let (piece, rest) = self.0.split_at(length);
-        self.0 = rest;
-        Bytes::copy_from_slice(piece)
-    }
-
     /// A number around one that means something.
-    fn near(&mut self, center: i64) -> i64 {
+    fn signed_near(&mut self, center: i64) -> i64 {
         match self.byte() {
             byte @ 0..240 => center.wrapping_add(i64::from(byte % 8)).wrapping_sub(4),
             240..245 => i64::MAX,
@@ -295,7 +275,7 @@ impl Input<'_> {
         }
     }
 
-    fn key(&mut self) -> Bytes {
+    fn short_key(&mut self) -> Bytes {
         let keys: [&[u8]; 8] = [b"a", b"b", b"b\0", b"c", b"d/1", b"d/2", b"\xff", b""];
         Bytes::from_static(keys[usize::from(self.below(32)) % 8 * usize::from(self.0.len() > 1)])
     }
@@ -312,20 +292,23 @@ impl Input<'_> {
             2 => Command::DeleteRange(self.delete()),
             3..7 => Command::Txn(self.txn(revision, 3)),
             7 => Command::Compaction(CompactionRequest {
-                revision: self.near(revision),
+                revision: self.signed_near(revision),
                 physical: false,
             }),
-            8 => Command::LeaseGrant(LeaseGrantRequest { id: self.lease(), ttl: self.near(8) }),
+            8 => Command::LeaseGrant(LeaseGrantRequest {
+                id: self.lease(),
+                ttl: self.signed_near(8),
+            }),
             9 => Command::LeaseRevoke(LeaseRevokeRequest { id: self.lease() }),
             10 => {
                 let checkpoint = |input: &mut Self| LeaseCheckpoint {
                     id: input.lease(),
-                    remaining_ttl: input.near(3),
+                    remaining_ttl: input.signed_near(3),
                 };
                 let checkpoints = (0..self.below(3)).map(|_| checkpoint(self)).collect();
                 Command::LeaseCheckpoint(LeaseCheckpointRequest { checkpoints })
             }
-            11 => Command::Range(self.range(revision)),
+            11 => Command::Range(self.range_at(revision)),
             12 => Command::Alarm(AlarmRequest {
                 action: i32::from(self.below(4)),
                 member_id: u64::from(self.below(3)),
@@ -351,7 +334,7 @@ impl Input<'_> {
     fn put(&mut self) -> PutRequest {
         let flags = self.byte();
         PutRequest {
-            key: self.key(),
+            key: self.short_key(),
             value: Bytes::from(vec![b'v'; usize::from(flags >> 6)]),
             lease: if flags & 8 == 0 { 0 } else { self.lease() },
             prev_kv: flags & 1 != 0,
@@ -361,16 +344,16 @@ impl Input<'_> {
     }
 
     fn delete(&mut self) -> DeleteRangeRequest {
-        let (key, range_end) = (self.key(), self.end());
+        let (key, range_end) = (self.short_key(), self.end());
         DeleteRangeRequest { key, range_end, prev_kv: self.byte() < 128 }
     }
 
-    fn range(&mut self, revision: i64) -> RangeRequest {
+    fn range_at(&mut self, revision: i64) -> RangeRequest {
         RangeRequest {
-            key: self.key(),
+            key: self.short_key(),
             range_end: self.end(),
-            limit: self.near(2),
-            revision: self.near(revision),
+            limit: self.signed_near(2),
+            revision: self.signed_near(revision),
             sort_order: i32::from(self.below(4)),
             sort_target: i32::from(self.below(6)),
             count_only: self.below(8) == 0,
@@ -381,16 +364,16 @@ impl Input<'_> {
 
     fn txn(&mut self, revision: i64, depth: u8) -> TxnRequest {
         let compare = (0..self.below(3)).map(|_| self.compare(revision)).collect();
-        let mut branch = || (0..self.below(4)).map(|_| self.op(revision, depth)).collect();
+        let mut branch = || (0..self.below(4)).map(|_| self.request_op(revision, depth)).collect();
         let (success, failure) = (branch(), branch());
         TxnRequest { compare, success, failure }
     }
 
-    fn op(&mut self, revision: i64, depth: u8) -> RequestOp {
+    fn request_op(&mut self, revision: i64, depth: u8) -> RequestOp {
         let request = match self.below(9) {
             0..3 => Request::RequestPut(self.put()),
             3..5 => Request::RequestDeleteRange(self.delete()),
-            5 => Request::RequestRange(self.range(revision)),
+            5 => Request::RequestRange(self.range_at(revision)),
             6..8 if depth > 0 => Request::RequestTxn(self.txn(revision, depth - 1)),
             _ => return RequestOp { request: None },
         };
@@ -398,7 +381,7 @@ impl Input<'_> {
     }
 
     fn compare(&mut self, revision: i64) -> Compare {
-        let (target, number) = (self.below(6), self.near(revision));
+        let (target, number) = (self.below(6), self.signed_near(revision));
         let target_union = match self.below(8) {
             0 => TargetUnion::Value(self.piece()),
             1 => TargetUnion::Lease(number),
@@ -409,7 +392,7 @@ impl Input<'_> {
         Compare {
             result: i32::from(self.below(5)),
             target: i32::from(target),
-            key: self.key(),
+            key: self.short_key(),
             range_end: self.end(),
             target_union: Some(target_union),
         }

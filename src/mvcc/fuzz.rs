@@ -16,6 +16,7 @@ use super::hash::HashJob;
 use super::model::{Model, Op};
 use super::{Batch, Change, Image, Reader, Step, Store, View};
 use crate::error::{Error, Failure};
+use crate::input::Input;
 use crate::pb;
 use crate::span::Span;
 use crate::storage::blocks::{self, Writer};
@@ -33,21 +34,7 @@ pub fn fuzz_against_model(bytes: &[u8]) {
     world.finish();
 }
 
-/// The bytes that drive a run.
-struct Input<'a>(&'a [u8]);
-
 impl Input<'_> {
-    fn next(&mut self) -> Option<u8> {
-        let (first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(*first)
-    }
-
-    /// A number below `bound`; 0 at the end of the bytes.
-    fn below(&mut self, bound: u8) -> u8 {
-        self.next().unwrap_or(0) % bound
-    }
-
     fn key(&mut self) -> Bytes {
         let n = self.below(40);
         Bytes::from(match n {

@@ -14,6 +14,7 @@ use super::{
     Boot, Boundary, ConfState, Core, Entry, EntryType, HardState, Message, MessageType, Persist,
     Proposed, Refusal, Work, wire,
 };
+use crate::input::Input;
 
 const OWN: u64 = 1;
 const STEPS_MAX: usize = 400;
@@ -29,21 +30,7 @@ pub fn fuzz_step(bytes: &[u8]) {
     }
 }
 
-/// The bytes that drive a run.
-struct Input<'a>(&'a [u8]);
-
 impl Input<'_> {
-    /// The next byte; 0 at the end.
-    fn byte(&mut self) -> u8 {
-        let Some((first, rest)) = self.0.split_first() else { return 0 };
-        self.0 = rest;
-        *first
-    }
-
-    fn below(&mut self, bound: u8) -> u8 {
-        self.byte() % bound
-    }
-
     /// Mostly a number around one that means something.
     fn near(&mut self, center: u64) -> u64 {
         match self.byte() {
@@ -54,13 +41,6 @@ impl Input<'_> {
             248..252 => 1 << 63,
             _ => u64::from_le_bytes([0; 8].map(|_| self.byte())),
         }
-    }
-
-    fn piece(&mut self) -> Bytes {
-        let length = usize::from(self.byte()).min(self.0.len());
-        let (piece, rest) = self.0.split_at(length);
-        self.0 = rest;
-        Bytes::copy_from_slice(piece)
     }
 }
 

@@ -12,6 +12,7 @@ use super::restore::check;
 use super::rewrite::{Bump, Membership, Rewrite, rewrite};
 use super::snapshot::{Format, NotSound, read_status};
 use crate::bolt::{self, ReadAt, Reader, Row};
+use crate::input::Input;
 use crate::machine::{Entry, Machine, Settings};
 use crate::mvcc::{Revision, Step};
 use crate::pb::internal_raft_request::Command;
@@ -182,24 +183,7 @@ pub(crate) fn engine(bytes: &[u8]) -> Mem {
     engine
 }
 
-/// The bytes that rows are made of.
-struct Input<'a>(&'a [u8]);
-
 impl Input<'_> {
-    /// The next byte; 0 at the end.
-    fn byte(&mut self) -> u8 {
-        let Some((first, rest)) = self.0.split_first() else { return 0 };
-        self.0 = rest;
-        *first
-    }
-
-    fn piece(&mut self) -> Bytes {
-        let length = usize::from(self.byte()).min(self.0.len());
-        let (piece, rest) = self.0.split_at(length);
-        self.0 = rest;
-        Bytes::copy_from_slice(piece)
-    }
-
     /// Mostly small; sometimes as large as it gets.
     fn number(&mut self) -> i64 {
         match self.byte() {
