@@ -68,17 +68,26 @@ func (a *attacker) watchEnd(conn net.Conn) {
 	}()
 }
 
+// connects to where clients go, and counts that; nil if it is refused.
+func (a *attacker) connects() net.Conn {
+	conn, err := dial(a.Client)
+	if err != nil {
+		a.note("connection refused")
+		return nil
+	}
+	a.note("connections")
+	return conn
+}
+
 // idle has so many connections that say one thing, or nothing, for ever.
 func idle(size int, says string) func(*attacker) {
 	return func(a *attacker) {
 		a.begins()
 		for range size {
-			conn, err := dial(a.Client)
-			if err != nil {
-				a.note("connection refused")
+			conn := a.connects()
+			if conn == nil {
 				continue
 			}
-			a.note("connections")
 			_, _ = conn.Write([]byte(says))
 			a.watchEnd(conn)
 		}
@@ -92,18 +101,16 @@ func trickle(size int, begin string, next func() byte) func(*attacker) {
 		a.begins()
 		var conns []net.Conn
 		for range size {
-			conn, err := dial(a.Client)
-			if err != nil {
-				a.note("connection refused")
+			conn := a.connects()
+			if conn == nil {
 				continue
 			}
-			a.note("connections")
+			said := begin
 			if next() == 0 {
 				// What is to be said is all in the beginning.
-				_, err = conn.Write([]byte(begin[:1]))
-			} else {
-				_, err = conn.Write([]byte(begin))
+				said = begin[:1]
 			}
+			_, err := conn.Write([]byte(said))
 			if err == nil {
 				conns = append(conns, conn)
 				a.watchEnd(conn)

@@ -88,12 +88,8 @@ func (a *attacker) post(client *http.Client, path, cluster string, body io.Reade
 	request.Header.Set("X-Server-From", "1")
 	request.Header.Set("X-Server-Version", "3.7.0")
 	request.Header.Set("X-Min-Cluster-Version", "3.0.0")
-	response, err := client.Do(request)
-	if err != nil {
-		if a.goesOn() {
-			a.note("cut off")
-			time.Sleep(paceAfterClose)
-		}
+	response := a.answered(client, request)
+	if response == nil {
 		return
 	}
 	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, 1<<20))

@@ -237,18 +237,27 @@ func jsonBombs(a *attacker) {
 	})
 }
 
+// answered is the answer to a request; nil, after a pause, if it was cut off.
+func (a *attacker) answered(client *http.Client, request *http.Request) *http.Response {
+	response, err := client.Do(request)
+	if err == nil {
+		return response
+	}
+	if a.goesOn() {
+		a.note("cut off")
+		time.Sleep(paceAfterClose)
+	}
+	return nil
+}
+
 // visit asks over plain HTTP and counts the status.
 func (a *attacker) visit(client *http.Client, method, url string, body io.Reader) {
 	request, err := http.NewRequestWithContext(a.ctx, method, url, body)
 	if err != nil {
 		a.fails(err)
 	}
-	response, err := client.Do(request)
-	if err != nil {
-		if a.goesOn() {
-			a.note("cut off")
-			time.Sleep(paceAfterClose)
-		}
+	response := a.answered(client, request)
+	if response == nil {
 		return
 	}
 	count, _ := io.Copy(io.Discard, response.Body)
