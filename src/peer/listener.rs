@@ -1,14 +1,19 @@
 //! The sockets that other members call, bound before anything else is begun.
+//!
+//! A bound socket refuses its callers until it [listens](Listener::listen). Members that begin at
+//! the same time ask each other things before they can answer any: refused, they need not wait.
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -23,7 +28,7 @@ use crate::tls::{Door, Endpoint, Peers};
 /// The pause after a connection could not be accepted, as when descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// A bound address. Until it is served, callers wait.
+/// A bound address. Callers are refused until it listens, and then wait until it is served.
 #[derive(Debug)]
 pub struct Listener {
     socket: std::net::TcpListener,
@@ -44,11 +49,15 @@ impl Listener {
             }
             (Scheme::Unix | Scheme::Unixs, _) => return Err(io::ErrorKind::Unsupported.into()),
         };
-        let socket = std::net::TcpListener::bind(&url.address)?;
-        rustix::net::listen(&socket, limits::LISTEN_BACKLOG)?;
-        socket.set_nonblocking(true)?;
+        let socket = std::net::TcpListener::from(bind_any(&url.address)?);
         let address = socket.local_addr()?;
         Ok(Self { socket, address, tls })
+    }
+
+    /// Lets callers in; again, it changes nothing. It fails if somebody else took the address in
+    /// between.
+    pub fn listen(&self) -> io::Result<()> {
+        Ok(rustix::net::listen(&self.socket, limits::LISTEN_BACKLOG)?)
     }
 
     /// Where it listens.
@@ -80,6 +89,28 @@ impl Listener {
             while connections.try_join_next().is_some() {}
         }
     }
+}
+
+/// A socket bound to the first address of `host:port` that is free, which does not listen yet.
+fn bind_any(address: &str) -> io::Result<OwnedFd> {
+    let mut refusal = io::Error::new(io::ErrorKind::InvalidInput, "the host has no address");
+    for address in address.to_socket_addrs()? {
+        match bind_one(address) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => refusal = error,
+        }
+    }
+    Err(refusal)
+}
+
+fn bind_one(address: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    // What a member before us has closed still occupies the address for a minute.
+    rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
+    rustix::net::bind(&socket, &address)?;
+    Ok(socket)
 }
 
 /// What callers of all listeners have to pass.
@@ -143,3 +174,25 @@ const _: () = assert!(
     limits::PEER_HANDSHAKES_MAX < limits::PEER_CONNECTIONS_MAX,
     "who shows no certificate cannot take every seat"
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn callers_are_refused_until_it_listens() {
+        let first = Listener::bind(&Url::http("localhost:0"), None).expect("a free port");
+        let refused = std::net::TcpStream::connect(first.address()).map_err(|error| error.kind());
+        assert_eq!(refused.err(), Some(io::ErrorKind::ConnectionRefused));
+
+        let url = Url::http(&first.address().to_string());
+        let second = Listener::bind(&url, None).expect("nobody listens there yet");
+        first.listen().expect("it is the first");
+        first.listen().expect("it listens already");
+        std::net::TcpStream::connect(first.address()).expect("callers wait");
+        let taken = second.listen().map_err(|error| error.kind());
+        assert_eq!(taken.err(), Some(io::ErrorKind::AddrInUse));
+        let taken = Listener::bind(&url, None).map_err(|error| error.kind());
+        assert_eq!(taken.err(), Some(io::ErrorKind::AddrInUse));
+    }
+}

@@ -137,6 +137,7 @@ impl Transport {
         listeners: Vec<Listener>,
         tls: Option<Arc<Tls>>,
     ) -> io::Result<Self> {
+        listeners.iter().try_for_each(Listener::listen)?;
         let runtime = Builder::new_current_thread().enable_all().build()?;
         host.metrics().peers.know(identity.member_id, identity.member_id);
         let desk = Desk::new(identity, host, tls);

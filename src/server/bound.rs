@@ -58,6 +58,14 @@ fn certificates(config: &Config) -> Result<Option<Arc<rustls::ServerConfig>>, St
     }
 }
 
+/// Lets other members call, who were refused so far.
+pub(super) fn listen(peers: &[peer::Listener]) -> Result<(), StartError> {
+    peers.iter().try_for_each(|peer| {
+        let url = || format!("peer address {}", peer.address());
+        peer.listen().map_err(|source| StartError::Listen { url: url(), source })
+    })
+}
+
 /// Binds what other members call.
 fn bind_peers(
     urls: &[Url],

@@ -19,8 +19,8 @@ use crate::tls;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long one is given that may not run yet.
 const FOUNDING_PATIENCE: Duration = Duration::from_secs(1);
-/// How long the others are given to say what they heard. All members of a cluster that begins again
-/// wait so long for each other.
+/// How long the others are given to say what they heard; those that open their state right now take
+/// a moment.
 const PROMISES_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the news that a member was added may take to get around, and how often to ask.
 const NEWS_PATIENCE: Duration = Duration::from_secs(3);

@@ -1,8 +1,9 @@
 //! The assembly of a member: listeners, workers, node, and the order they start and stop in.
 //!
 //! ```text
-//! bind listeners ─▶ open storage ─▶ start node ─▶ accept who asks for metrics and health
-//!     ─▶ lead or follow, publish ─▶ accept clients ─▶ ready
+//! bind listeners ─▶ ask the other members ─▶ let them call ─▶ open storage ─▶ start node
+//!     ─▶ accept who asks for metrics and health ─▶ lead or follow, publish ─▶ accept clients
+//!     ─▶ ready
 //! hand leadership over ─▶ health NOT_SERVING ─▶ stop accepting ─▶ GOAWAY, finish requests,
 //!     end streams ─▶ stop node (last checkpoint) ─▶ done
 //! ```
@@ -165,6 +166,7 @@ impl Server {
         let Bound { listeners, peers: peer_listeners, tls, peer_tls } = bound;
         let config = discovery::settle(config).await?;
         let told = introduction::introduce(&config, peer_tls.as_ref()).await?;
+        bound::listen(&peer_listeners)?;
         let joining = replace::is_joining(&config);
         let (settings, check) = (Settings::new(&config), config.initial_corrupt_check);
         let serving = Serving::new(config.stop_serving_on_defrag);
