@@ -59,7 +59,9 @@ impl Unreplaced {
     pub fn may_pass(&self) -> bool {
         match self {
             Self::NotLeader | Self::Active(_) | Self::Busy | Self::Unhealthy { .. } => true,
-            Self::Off | Self::NoMember | Self::TooSoon => false,
+            // The last leader may have removed it, and its addition is on its way.
+            Self::NoMember | Self::Refused(Error::MemberNotFound) => true,
+            Self::Off | Self::TooSoon => false,
             Self::Refused(error) => matches!(
                 error,
                 Error::NoLeader | Error::NotLeader | Error::LeaderChanged | Error::Timeout
