@@ -33,6 +33,8 @@ impl Driver {
             if standing.leader == 0 {
                 mark(Mark::LeaderUnseated);
             }
+            // Who asked puts them to the next leader.
+            self.held_questions.clear();
             self.parts.deadlines.lock().demote();
         }
         if standing.leader != 0 {
