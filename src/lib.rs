@@ -140,7 +140,7 @@ pub mod tls;
 #[cfg(debug_assertions)]
 #[doc(hidden)]
 pub mod sim {
-    pub use crate::api::sim::{Kv, Lease, kv, lease};
+    pub use crate::api::sim::{Cluster, Kv, Lease, cluster, kv, lease};
     pub use crate::marks::{Mark, mark, take as take_marks, unmarked};
     pub use crate::node::sim::*;
     pub use crate::planted::{Mistake, plant};

@@ -112,6 +112,12 @@ marks! {
     MemberChangeQueued,
     /// A learner became a voter.
     LearnerPromoted,
+    /// A member was added without another's removal.
+    ClusterGrown,
+    /// A member's peer URLs were changed.
+    MemberMoved,
+    /// They were not, for another member has them.
+    MemberMoveRefused,
 
     // Whole states.
     /// A state was installed amid a compaction.
@@ -140,6 +146,12 @@ marks! {
     RangeInFuture,
     /// A transaction that reads below the compact revision was refused.
     TxnCompacted,
+    /// The next page of a list was compacted meanwhile.
+    PageCompacted,
+    /// A compaction was left to somebody who was quicker, as apiservers do.
+    CompactionLeft,
+    /// A value was longer than a segment of the log.
+    ValueLong,
     /// A transaction within a transaction was executed.
     TxnNested,
     /// A compaction at a revision that deleted a key.

@@ -45,6 +45,7 @@ pub use serving::Serving;
 /// The services that a simulation calls without a server.
 #[cfg(debug_assertions)]
 pub mod sim {
+    pub use super::cluster::Cluster;
     pub use super::kv::Kv;
     use super::large::Large;
     pub use super::lease::Lease;
@@ -54,6 +55,10 @@ pub mod sim {
     pub fn kv(node: Handle) -> Kv {
         let streamed = Methods::new(node.metrics()).messages("/etcdserverpb.KV/RangeStream");
         Kv { node, streamed, large: Large::new() }
+    }
+
+    pub fn cluster(node: Handle) -> Cluster {
+        Cluster { node }
     }
 
     pub fn lease(node: Handle) -> Lease {

@@ -8,19 +8,23 @@ use kvorum::pb::kv_server::Kv as _;
 use kvorum::pb::lease_server::Lease as _;
 use kvorum::pb::response_op::Response as OpAnswer;
 use kvorum::pb::{
-    AlarmRequest, AlarmType, CompactionRequest, LeaseGrantRequest, LeaseRevokeRequest, TxnRequest,
-    alarm_request::AlarmAction,
+    AlarmRequest, AlarmType, CompactionRequest, LeaseGrantRequest, LeaseRevokeRequest,
+    RangeResponse, TxnRequest, alarm_request::AlarmAction,
 };
 use kvorum::sim::{Kv, Mark, mark};
+use tokio_stream::StreamExt as _;
 use tonic::{Request as Call, Status};
 
 use crate::checker::history::{
-    Answer, Compaction, LeaseAsk, LeaseHeard, LeaseOp, Op, Outcome, Reply, Request, Txn,
+    Answer, Compaction, LeaseAsk, LeaseHeard, LeaseOp, Op, Outcome, Range, Reply, Request, Txn,
 };
 
 use super::clients::{Ask, Busy, Lifetime, Services, Shared};
 use super::looks::{self, Look, Seen, Within};
-use super::translate;
+use super::{kube, rolls, translate};
+
+/// What is longer does not fit into the segments of any world's log.
+const LONG: usize = 64 * 1024;
 
 /// Statuses after which a request surely did not happen.
 const REFUSALS: [&str; 4] = [
@@ -35,11 +39,20 @@ pub async fn ask(services: Services, ask: Ask, busy: Busy, now_us: impl Fn() -> 
     let record = busy.record.clone();
     match ask {
         Ask::Kv { request, lease } => {
-            let number = begin(&record, busy.client, now_us(), &request);
-            let answered = kv(&services.kv, &request, lease).await;
+            recorded(&services, &request, lease, &busy, &now_us).await;
+        }
+        Ask::Stream(range) => {
+            let number = begin(&record, busy.client, now_us(), &Request::Range(range.clone()));
+            let answered = stream(&services.kv, &range).await;
             end(&record, number, now_us(), answered);
         }
-        Ask::Look(look) => self::look(&services, look, &busy, now_us).await,
+        Ask::Look(look) => drop(self::look(&services, look, &busy, &now_us).await),
+        Ask::List { limit } => kube::list(&services, limit, &busy, now_us).await,
+        Ask::CompactInTurn { revision, unique } => {
+            kube::compact_in_turn(&services, (revision, unique), &busy, now_us).await;
+        }
+        Ask::Members { linearizable } => rolls::list(&services, linearizable, &record).await,
+        Ask::Move { id, url } => rolls::relocate(&services, id, url, &record).await,
         Ask::Hash { revision } => {
             if let Ok(hash) = services.node.hash_kv(revision).await {
                 record.borrow_mut().looks.hashes.push(hash);
@@ -56,18 +69,44 @@ pub async fn ask(services: Services, ask: Ask, busy: Busy, now_us: impl Fn() -> 
         }
         Ask::Disarm => disarm(&services).await,
         Ask::Compact { revision, physical } => {
-            let (call, end, server) = (now_us() * 1000, None, services.server);
-            let asked = Compaction { revision, call, end, server };
-            let number = record.borrow().history.compactions.len();
-            record.borrow_mut().history.compactions.push(asked);
-            let request = CompactionRequest { revision, physical };
-            if services.kv.compact(Call::new(request)).await.is_ok() {
-                let mut record = record.borrow_mut();
-                record.history.compactions[number].end = Some(now_us() * 1000);
-                record.compacted = record.compacted.max(revision);
-            }
+            compact(&services, revision, physical, &record, now_us).await;
         }
         of_leases => leases(services, of_leases, record, now_us).await,
+    }
+}
+
+/// Asks for something, and records it; what was answered.
+pub async fn recorded(
+    services: &Services,
+    request: &Request,
+    lease: i64,
+    busy: &Busy,
+    now_us: &impl Fn() -> u64,
+) -> Option<Answer> {
+    let number = begin(&busy.record, busy.client, now_us(), request);
+    let answered = kv(&services.kv, request, lease).await;
+    let answer = answered.as_ref().ok().cloned();
+    end(&busy.record, number, now_us(), answered);
+    answer
+}
+
+/// Asks for a compaction.
+pub async fn compact(
+    services: &Services,
+    revision: i64,
+    physical: bool,
+    record: &Shared,
+    now_us: impl Fn() -> u64,
+) {
+    let (call, end, server) = (now_us() * 1000, None, services.server);
+    let asked = Compaction { revision, call, end, server };
+    let number = record.borrow().history.compactions.len();
+    record.borrow_mut().history.compactions.push(asked);
+    let request = CompactionRequest { revision, physical };
+    if services.kv.compact(Call::new(request)).await.is_ok() {
+        let mut record = record.borrow_mut();
+        record.history.compactions[number].end = Some(now_us() * 1000);
+        record.compacted = record.compacted.max(revision);
     }
 }
 
@@ -161,8 +200,13 @@ pub async fn gather(mut state: Outgoing) -> Option<Vec<u8>> {
     (file.len() as u64 == state.bytes).then_some(file)
 }
 
-/// Reads as of a revision, perhaps within a transaction.
-async fn look(services: &Services, look: Look, busy: &Busy, now_us: impl Fn() -> u64) {
+/// Reads as of a revision, perhaps within a transaction; what was found there, or why not.
+pub async fn look(
+    services: &Services,
+    look: Look,
+    busy: &Busy,
+    now_us: &impl Fn() -> u64,
+) -> Result<(i64, Reply), String> {
     let record = &busy.record;
     let (floor, compacted) = {
         let record = record.borrow();
@@ -208,7 +252,9 @@ async fn look(services: &Services, look: Look, busy: &Busy, now_us: impl Fn() ->
         end(record, number, now_us(), answered);
     }
     let answer = answer.map_err(|refused| status(&refused));
-    record.borrow_mut().looks.seen.push(Seen { look, floor, compacted, answer });
+    let seen = Seen { look, floor, compacted, answer: answer.clone() };
+    record.borrow_mut().looks.seen.push(seen);
+    answer
 }
 
 /// What the range at the end of a transaction found.
@@ -238,6 +284,7 @@ fn end(record: &Shared, number: usize, now_us: u64, answered: Result<Answer, Sta
                 record.out_of_space = false;
             }
             record.revision = record.revision.max(answer.revision);
+            record.known.learn(&request, answer.revision, &answer.reply);
             match &answer.reply {
                 Reply::Delete { deleted: 1.. } => record.deleted.push(answer.revision),
                 Reply::Txn { replies, .. } if translate::has_nested(replies) => {
@@ -260,11 +307,28 @@ fn end(record: &Shared, number: usize, now_us: u64, answered: Result<Answer, Sta
     (op.end, op.outcome) = (Some(now_us * 1000), outcome);
 }
 
+/// A range in pieces, and what they come to.
+async fn stream(kv: &Kv, range: &Range) -> Result<Answer, Status> {
+    let mut pieces = kv.range_stream(Call::new(translate::range(range))).await?.into_inner();
+    let mut whole = RangeResponse::default();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece?.range_response.unwrap_or_default();
+        whole.header = piece.header.or(whole.header);
+        whole.count = piece.count.max(whole.count);
+        whole.kvs.extend(piece.kvs);
+    }
+    Ok(Answer { revision: translate::header_of(&whole), reply: translate::rows(&whole) })
+}
+
 async fn kv(kv: &Kv, request: &Request, lease: i64) -> Result<Answer, Status> {
     let (header, reply) = match request {
         Request::Put { key, value } => {
             let put = translate::put(key, value, lease);
-            (kv.put(Call::new(put)).await?.into_inner().header, Reply::Put)
+            let answer = kv.put(Call::new(put)).await?.into_inner();
+            if value.len() > LONG {
+                mark(Mark::ValueLong);
+            }
+            (answer.header, Reply::Put)
         }
         Request::Delete(span) => {
             let delete = translate::delete(span);

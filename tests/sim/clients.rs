@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use kvorum::node::Handle;
-use kvorum::sim::{Kv, Lease};
+use kvorum::sim::{Cluster, Kv, Lease};
 use kvorum::storage::disk::sim::Seed;
 
 use crate::checker::history::{Compare, History, Range, Request, Span, Target, Txn};
 
+use super::kube::Knowledge;
 use super::looks::{Look, Looks, Within};
+use super::profile::Profile;
+use super::rolls;
 
 /// What clients found out, and what is known of their requests.
 #[derive(Default)]
@@ -27,6 +30,14 @@ pub struct Record {
     pub given_up: Vec<i64>,
     /// What clients were told of leases, to be held against the log at once.
     pub lifetimes: Vec<Lifetime>,
+    /// Lists of members that clients were shown, to be held against the log at once.
+    pub rolls: Vec<rolls::Told>,
+    /// The members of the newest such list.
+    pub members: Vec<u64>,
+    /// How much of the log those had applied who answered with lists.
+    pub rolls_floor: u64,
+    /// What apiservers know.
+    pub known: Knowledge,
     /// The newest revision that anybody was shown.
     pub revision: i64,
     /// Revisions that deleted something.
@@ -87,6 +98,7 @@ pub struct Services {
     pub node: Handle,
     pub kv: Kv,
     pub lease: Lease,
+    pub cluster: Cluster,
 }
 
 /// What a client may ask.
@@ -121,19 +133,51 @@ pub enum Ask {
         revision: i64,
         physical: bool,
     },
+    /// A range, in as many responses as it takes.
+    Stream(Range),
+    /// A list of all keys in pages, as of the revision of the first.
+    List {
+        limit: usize,
+    },
+    /// A compaction, if nobody else was quicker.
+    CompactInTurn {
+        revision: i64,
+        unique: u64,
+    },
+    /// Who the members are.
+    Members {
+        linearizable: bool,
+    },
+    /// Another address for a member.
+    Move {
+        id: u64,
+        url: String,
+    },
     /// Takes alarms back that say that there is no space.
     Disarm,
 }
 
+/// What is put, by nobody else: short mostly, and in some worlds longer than a segment.
+pub fn value(seed: &mut Seed, profile: &Profile, unique: u64) -> String {
+    match seed.below(300) {
+        0..3 if profile.long_values => {
+            let bytes = if seed.below(8) == 0 { 1 << 20 } else { 1 << 16 };
+            format!("v{unique}{}", "-".repeat(seed.below(bytes) as usize))
+        }
+        _ => format!("v{unique}"),
+    }
+}
+
 /// Thinks of something to ask.
-pub fn think(seed: &mut Seed, record: &Record, keys: u64, unique: u64, now_us: u64) -> Ask {
+pub fn think(seed: &mut Seed, record: &Record, profile: &Profile, unique: u64, now_us: u64) -> Ask {
+    let keys = profile.keys;
     let key = |seed: &mut Seed| format!("k{:02}", seed.below(keys));
     let lease = |seed: &mut Seed| {
         let known = &record.leases;
         let newest = known.len().saturating_sub(4);
         known.get(newest + seed.below(4) as usize).copied()
     };
-    let value = format!("v{unique}");
+    let value = value(seed, profile, unique);
     let kv = |request| Ask::Kv { request, lease: 0 };
     if record.out_of_space && seed.below(4) == 0 {
         return Ask::Disarm;
@@ -154,12 +198,18 @@ pub fn think(seed: &mut Seed, record: &Record, keys: u64, unique: u64, now_us: u
             limit: 0,
             serializable: seed.below(4) == 0,
         })),
-        72..90 => kv(Request::Range(Range {
-            key: key(seed),
-            end: Some(["\0", "k99"][seed.below(2) as usize].to_owned()),
-            limit: seed.below(3) as usize * 2,
-            serializable: seed.below(4) == 0,
-        })),
+        72..90 => {
+            let range = Range {
+                key: key(seed),
+                end: Some(["\0", "k99"][seed.below(2) as usize].to_owned()),
+                limit: seed.below(3) as usize * 2,
+                serializable: seed.below(4) == 0,
+            };
+            match seed.below(5) {
+                0 => Ask::Stream(range),
+                _ => kv(Request::Range(range)),
+            }
+        }
         90..102 => kv(Request::Delete(Span { key: key(seed), end: None })),
         102..106 => {
             let end = Some(key(seed));
@@ -181,8 +231,27 @@ pub fn think(seed: &mut Seed, record: &Record, keys: u64, unique: u64, now_us: u
         }
         188..192 => Ask::Hash { revision: revision(seed, record) },
         192 => Ask::State,
+        193 => match seed.below(3) {
+            0 => Ask::Members { linearizable: true },
+            1 => Ask::Members { linearizable: false },
+            _ => moved(seed, record),
+        },
         _ => Ask::Compact { revision: boundary(seed, record), physical: seed.below(4) == 0 },
     }
+}
+
+/// Another address for a member, or one that another member may have.
+fn moved(seed: &mut Seed, record: &Record) -> Ask {
+    let members = &record.members;
+    if members.is_empty() {
+        return Ask::Members { linearizable: true };
+    }
+    let mut any = || members[seed.below(members.len() as u64) as usize];
+    let (id, mut host) = (any(), any());
+    if seed.below(4) > 0 {
+        host = id;
+    }
+    Ask::Move { id, url: format!("http://{host:x}:{}", 2380 + seed.below(2)) }
 }
 
 /// A revision to look at: old, on the boundary, gone, or not there yet.

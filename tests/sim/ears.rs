@@ -40,6 +40,12 @@ pub fn from_compaction(_: &mut Seed, record: &mut Record, _: u64) -> usize {
     add(record, Watch { key, end, start, ..Watch::default() })
 }
 
+/// A new watch as an apiserver's: of everything since its newest list, with what was there before.
+pub fn from_list(_: &mut Seed, record: &mut Record, _: u64) -> usize {
+    let (key, end, start) = ("k".to_owned(), Some("l".to_owned()), record.known.listed + 1);
+    add(record, Watch { key, end, start, prev_kv: true, ..Watch::default() })
+}
+
 /// A new watch.
 pub fn any(seed: &mut Seed, record: &mut Record, keys: u64) -> usize {
     let all = seed.below(3) == 0;

@@ -198,6 +198,7 @@ impl World {
             Fault::Transfer => self.transfer(seat),
             Fault::Defragment => self.defragment(seat),
             Fault::Rot => self.turn_bits(seat)?,
+            Fault::Grow => self.grow(),
         }
         Ok(())
     }

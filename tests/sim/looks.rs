@@ -17,7 +17,7 @@ use crate::checker::replay::Store;
 use super::translate;
 
 /// What the client of a refused read is told.
-const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
+pub const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
 const FUTURE: &str = "etcdserver: mvcc: required revision is a future revision";
 
 /// A range at a revision.

@@ -23,6 +23,7 @@ mod clients;
 mod ears;
 mod havoc;
 mod journal;
+mod kube;
 mod loads;
 mod looks;
 mod marks;
@@ -31,6 +32,7 @@ mod panics;
 mod profile;
 mod replace;
 mod rest;
+mod rolls;
 mod rot;
 mod routes;
 mod seat;
@@ -48,6 +50,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use kvorum::sim::Mistake;
+use kvorum::storage::disk::sim::Crash;
 use marks::Tally;
 use parking_lot::Mutex;
 use world::World;
@@ -74,6 +77,7 @@ const REGRESSIONS: [(Mistake, &str); 4] = [
 const FOUND_WITHIN: u64 = 100;
 
 /// What became of a seed.
+#[derive(Default)]
 struct Outcome {
     hash: u64,
     counts: BTreeMap<&'static str, u64>,
@@ -99,10 +103,13 @@ fn judge(seed: u64, loud: bool) -> Outcome {
             format!("{:?}\n{}\n{}", world.profile, world.journal.tail(), why.join("\n"))
         };
         let failure = failure.map(told);
+        // An engine whose disk has rotted may not even end in order.
+        world.seats.iter_mut().for_each(|seat| seat.die(Crash::KeepAll));
         let (counts, hash) = (std::mem::take(&mut world.counts), world.journal.hash());
         Outcome { hash, counts, virtual_us: world.now_us, marks: 0, failure }
     });
-    let mut outcome = panics::within(|| runtime.block_on(course));
+    let mut outcome = panics::within(|| runtime.block_on(course))
+        .unwrap_or_else(|why| Outcome { failure: Some(why), ..Outcome::default() });
     outcome.marks = kvorum::sim::take_marks();
     outcome
 }

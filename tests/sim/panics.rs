@@ -14,8 +14,8 @@ thread_local! {
     static PLACE: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Runs a world on this thread.
-pub fn within<T>(run: impl FnOnce() -> T) -> T {
+/// Runs a world on this thread; what it died of, if it did.
+pub fn within<T>(run: impl FnOnce() -> T) -> Result<T, String> {
     HOOKED.call_once(|| {
         let outside = take_hook();
         set_hook(Box::new(move |panic| {
@@ -29,7 +29,7 @@ pub fn within<T>(run: impl FnOnce() -> T) -> T {
     WITHIN.set(true);
     let ran = catch_unwind(std::panic::AssertUnwindSafe(run));
     WITHIN.set(false);
-    ran.unwrap_or_else(|panic| std::panic::panic_any(words(&*panic).why))
+    ran.map_err(|panic| words(&*panic).why)
 }
 
 /// What a panic said, and where it was.

@@ -8,6 +8,10 @@ pub struct Profile {
     pub members: usize,
     pub clients: usize,
     pub keys: u64,
+    /// Whether most of what clients ask is what apiservers ask.
+    pub kubernetes: bool,
+    /// Whether some values are long.
+    pub long_values: bool,
     /// For how long faults come, in microseconds.
     pub chaos_us: u64,
     /// The pause of a client between two requests, on average.
@@ -72,10 +76,12 @@ pub enum Fault {
     Defragment,
     /// Bits turn on a disk.
     Rot,
+    /// A member is added, and none removed.
+    Grow,
 }
 
 impl Fault {
-    pub const ALL: [Fault; 14] = [
+    pub const ALL: [Fault; 15] = [
         Fault::Kill,
         Fault::PowerCut,
         Fault::Blackout,
@@ -90,6 +96,7 @@ impl Fault {
         Fault::Transfer,
         Fault::Defragment,
         Fault::Rot,
+        Fault::Grow,
     ];
 }
 
@@ -111,6 +118,7 @@ impl Fault {
             Fault::Transfer => "transfer",
             Fault::Defragment => "defragment",
             Fault::Rot => "bits turn",
+            Fault::Grow => "grow",
         }
     }
 }
@@ -127,6 +135,8 @@ impl Profile {
             members: one_of(seed, &[1, 3, 3, 3, 3, 3, 5]),
             clients: 3 + seed.below(6) as usize,
             keys: 4 + seed.below(20),
+            kubernetes: seed.below(4) == 0,
+            long_values: seed.below(8) == 0,
             chaos_us: 56_000_000,
             think_us: one_of(seed, &[100_000, 150_000, 250_000]),
             latency_us: one_of(seed, &[100, 500, 2_000, 10_000]),

@@ -1,9 +1,11 @@
-//! A member is replaced: removed, and another added, started and promoted in its seat.
+//! A member is replaced: removed, and another added, started and promoted in its seat. Or one is
+//! added in a seat of its own, once in a world.
 
 use kvorum::members::{Change, Member, member_id};
 use kvorum::node::Handle;
 use kvorum::sim::{Mark, mark};
 
+use super::seat::{Seat, url};
 use super::world::{Happening, World};
 
 /// How often to look how far it has come.
@@ -36,6 +38,27 @@ impl World {
         self.plan(self.now_us, Happening::Replace);
     }
 
+    /// Begins to add a member, unless members change, or one was added before.
+    pub fn grow(&mut self) {
+        let number = self.seats.len();
+        if number > self.profile.members || self.replacing.is_some() || self.rot.is_some() {
+            return;
+        }
+        let disk_seed = self.seed.next();
+        let mut seat = Seat::new(number, &self.profile, disk_seed);
+        (seat.id, seat.is_empty) = (self.new_id(number), true);
+        self.seats.push(seat);
+        let as_learner = self.seed.coin();
+        self.replacing = Some(Replacing { seat: number, phase: Phase::Adding, as_learner });
+        self.replaced_us = self.now_us.max(1);
+        self.plan(self.now_us, Happening::Replace);
+    }
+
+    /// The id of a member that is added now.
+    fn new_id(&self, seat: usize) -> u64 {
+        member_id(&[url(seat)], &self.now_us.to_string())
+    }
+
     /// Looks how far a replacement has come, and has the next step done.
     pub fn go_on_replacing(&mut self) -> Result<(), String> {
         let Some(replacing) = self.replacing.clone() else { return Ok(()) };
@@ -59,7 +82,12 @@ impl World {
                 }
                 None => {
                     let (is_learner, name) = (as_learner, String::new());
-                    let peer_urls = vec![format!("http://m{seat}:2380")];
+                    let peer_urls = vec![url(seat)];
+                    if let Some(added) = self.witness.rolls.at(&peer_urls) {
+                        // Whoever was asked before has had it added after all.
+                        self.seats[seat].id = added;
+                        return Ok(());
+                    }
                     let added = Member { id, peer_urls, is_learner, name, ..Member::default() };
                     self.change(seat, Change::Add(added));
                 }
@@ -74,6 +102,9 @@ impl World {
                     self.note(Some(seat), "replaced", format!("{id:x}"));
                     if as_learner {
                         mark(Mark::LearnerPromoted);
+                    }
+                    if seat == self.profile.members {
+                        mark(Mark::ClusterGrown);
                     }
                     (self.replacing, self.replaced_us) = (None, self.now_us);
                 }
@@ -124,8 +155,7 @@ impl World {
         }
         let (old, disk_seed) = (self.seats[seat].id, self.seed.next());
         self.seats[seat].vacate(disk_seed);
-        let url = format!("http://m{seat}:2380");
-        self.seats[seat].id = member_id(&[url], &self.now_us.to_string());
+        self.seats[seat].id = self.new_id(seat);
         self.wire.lock().since.retain(|(from, to), _| *from != old && *to != old);
     }
 }

@@ -8,7 +8,7 @@ use crate::checker::search::{LIMITS, Opinion, Verdict, search};
 use crate::checker::{self, Report};
 
 use super::world::World;
-use super::{ears, translate};
+use super::{ears, rolls, translate};
 
 /// Within which there is a leader, when nothing fails any more.
 const LEADER_US: u64 = 10_000_000;
@@ -48,10 +48,16 @@ impl World {
         self.until(calm_us + LEVEL_US, "members are not level", World::is_level).await?;
         let expiry = calm_us + LEVEL_US;
         self.until(expiry, "leases outlive their time", World::leases_ended).await?;
-        self.run_until(self.now_us + QUIET_US).await?;
-        // A lease may end even now.
         let rests = |world: &World| world.is_level() && world.is_idle();
-        self.until(self.now_us + LEVEL_US, "something is still under way", rests).await?;
+        loop {
+            let last = self.witness.last_index();
+            self.run_until(self.now_us + QUIET_US).await?;
+            self.until(self.now_us + LEVEL_US, "something is still under way", rests).await?;
+            // A lease may end even now, and watches are to hear of that.
+            if self.witness.last_index() == last {
+                break;
+            }
+        }
         self.judge()
     }
 
@@ -79,7 +85,8 @@ impl World {
                 format!("m{number} {:?} r{} {load:?}", node.progress(), node.revision())
             }
         };
-        self.seats.iter().map(standing).collect::<Vec<_>>().join("; ")
+        let standings = self.seats.iter().map(standing).collect::<Vec<_>>().join("; ");
+        format!("{standings}; members: {:x?}", self.witness.rolls)
     }
 
     fn has_leader(&self) -> bool {
@@ -108,6 +115,7 @@ impl World {
         let mut hashes = Vec::new();
         for seat in 0..self.seats.len() {
             self.read_all(seat)?;
+            self.check_members(seat)?;
             let Some(process) = &self.seats[seat].process else { continue };
             let reader = process.services.node.reader();
             let (oldest, newest) = (reader.compact_revision().max(1), reader.revision());
@@ -195,6 +203,16 @@ impl World {
             ("leases", report.leases_ended),
         ] {
             *self.counts.entry(what).or_default() += count as u64;
+        }
+    }
+
+    /// All members know the same members.
+    fn check_members(&self, seat: usize) -> Result<(), String> {
+        let Some(process) = &self.seats[seat].process else { return Ok(()) };
+        let known = rolls::roll(process.services.node.members().iter());
+        match known == *self.witness.rolls.newest() {
+            true => Ok(()),
+            false => Err(format!("m{seat} knows other members: {known:x?}")),
         }
     }
 

@@ -30,6 +30,8 @@ use super::world::{Happening, World};
 const LOOK_US: u64 = 300_000;
 /// How often other bits are tried if some would destroy what nobody else has.
 const TRIES: u64 = 6;
+/// How long a member goes on asking to be replaced when there seems to be none with its URLs.
+const PATIENCE_US: u64 = 8_000_000;
 
 /// A file, a byte of it, and bits of that.
 type Flip = (PathBuf, u64, u8);
@@ -55,8 +57,8 @@ enum Healing {
     Not,
     /// It waits for another member's state.
     State(Box<Damage>),
-    /// It waits to be replaced.
-    Replacement,
+    /// It waits to be replaced, since then.
+    Replacement(u64),
 }
 
 impl World {
@@ -202,7 +204,7 @@ impl World {
             Unstarted::Forgotten(why) if rots => {
                 self.note(Some(seat), "forgot", why);
                 mark(Mark::RotFoundInLog);
-                self.mend(seat, Healing::Replacement);
+                self.mend(seat, Healing::Replacement(self.now_us));
                 Ok(())
             }
             Unstarted::Died { why, panicked } => {
@@ -247,7 +249,7 @@ impl World {
                 return Ok(());
             }
             Healing::State(damage) => self.take_state(&rot, damage)?,
-            Healing::Replacement => self.ask_for_replacement(&rot),
+            Healing::Replacement(since_us) => self.ask_for_replacement(&rot, *since_us),
         };
         if !healed {
             self.rot = Some(rot);
@@ -297,9 +299,14 @@ impl World {
     }
 
     /// Has the leader replace the member, or asks it to; whether it is replaced, or nobody will.
-    fn ask_for_replacement(&mut self, rot: &Rot) -> bool {
+    fn ask_for_replacement(&mut self, rot: &Rot, since_us: u64) -> bool {
         let seat = rot.seat;
         let answer = rot.replaced.borrow_mut().take();
+        let is_over = self.now_us > since_us + PATIENCE_US;
+        let may_pass = |refusal: &Unreplaced| match refusal {
+            Unreplaced::NoMember => !is_over,
+            other => other.may_pass(),
+        };
         match answer {
             Some(Ok(replaced)) => {
                 self.vacate(seat);
@@ -309,7 +316,7 @@ impl World {
                 self.go_on_adding(seat);
                 true
             }
-            Some(Err(refusal)) if !refusal.may_pass() => {
+            Some(Err(refusal)) if !may_pass(&refusal) => {
                 // The operator does what the refusal advises.
                 self.note(Some(seat), "unreplaced", refusal.to_string());
                 self.seats[seat].is_empty = true;
@@ -358,13 +365,22 @@ fn gather(disk: &SimDisk, dir: &Path, files: &mut Vec<(PathBuf, u64)>) {
 pub struct OnArrival {
     disk: SimDisk,
     file: PathBuf,
+    /// The byte; unless it is to be one of the next value.
     place: u64,
+    aims: bool,
 }
 
 impl OnArrival {
-    /// Whether the bit is among the first so many bytes.
-    pub fn is_within(&self, bytes: u64) -> bool {
-        self.place < bytes
+    /// Whether the byte is in a piece that begins at `begin`, or will be one of a value there.
+    pub fn is_within(&mut self, begin: u64, piece: &[u8]) -> bool {
+        let end = begin + piece.len() as u64;
+        if self.aims && end > self.place {
+            let is_value = |two: &[u8]| two[0] == b'v' && two[1].is_ascii_digit();
+            let from = self.place.saturating_sub(begin) as usize;
+            let Some(value) = piece[from..].windows(2).position(is_value) else { return false };
+            (self.place, self.aims) = (begin + (from + value) as u64 + 1, false);
+        }
+        (begin..end).contains(&self.place)
     }
 
     pub fn strike(&self) {
@@ -376,9 +392,9 @@ impl World {
     /// Whether a bit turns while a state arrives at a member.
     pub fn rots_on_arrival(&mut self, to: u64) -> Option<OnArrival> {
         let rots = self.profile.weights[Fault::Rot as usize] > 0 && self.seed.below(4) == 0;
-        let place = self.seed.below(40_000);
+        let (place, aims) = (self.seed.below(40_000), self.seed.coin());
         let seat = self.seats.iter().find(|seat| seat.id == to).filter(|_| rots)?;
         let (disk, file) = (seat.disk.clone(), seat.layout().member.join("arriving.db"));
-        Some(OnArrival { disk, file, place })
+        Some(OnArrival { disk, file, place, aims })
     }
 }

@@ -134,12 +134,13 @@ impl World {
             let (mut bytes, mut count) = (0, 0);
             while let Some(Ok(piece)) = state.chunks.recv().await {
                 tokio::time::sleep(pause).await;
+                let strikes = rot.as_mut().is_some_and(|rot| rot.is_within(bytes, &piece));
                 bytes += piece.len() as u64;
                 count += 1;
                 if count > breaks_after || pieces.send(Ok(piece)).await.is_err() {
                     break;
                 }
-                if let Some(rot) = rot.take_if(|rot| rot.is_within(bytes)) {
+                if let Some(rot) = rot.take_if(|_| strikes) {
                     // When it has been written.
                     tokio::time::sleep(pause).await;
                     rot.strike();

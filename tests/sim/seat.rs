@@ -187,6 +187,7 @@ impl Seat {
             server: self.lives << 8 | self.number as u64,
             kv: kvorum::sim::kv(node.clone()),
             lease: kvorum::sim::lease(node.clone()),
+            cluster: kvorum::sim::cluster(node.clone()),
             node,
         };
         let life = Life { seat: self.number, number: self.lives };

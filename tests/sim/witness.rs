@@ -18,6 +18,7 @@ use crate::checker::history::{Ended, Event, Op, Outcome, Request, Span, Txn};
 use crate::checker::replay::Store;
 
 use super::clients::Lifetime;
+use super::rolls::Rolls;
 use super::translate;
 
 /// The log so far.
@@ -46,6 +47,7 @@ pub struct Witness {
     /// Leases that a client has asked to revoke.
     pub given_up: BTreeSet<i64>,
     out_of_space: BTreeSet<u64>,
+    pub rolls: Rolls,
 }
 
 impl Witness {
@@ -109,7 +111,10 @@ impl Witness {
     }
 
     fn fold(&mut self, now_us: u64, entry: &Entry) -> Result<(), String> {
-        if entry.entry_type != EntryType::EntryNormal as i32 || entry.data.is_empty() {
+        if entry.entry_type == EntryType::EntryConfChange as i32 {
+            return self.rolls.fold(entry);
+        }
+        if entry.data.is_empty() {
             return Ok(());
         }
         let request = InternalRaftRequest::decode(entry.data.clone())

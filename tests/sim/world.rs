@@ -20,6 +20,7 @@ use super::asking;
 use super::clients::{self, Ask, Busy, Record, Shared};
 use super::ears::{self, Manner};
 use super::journal::Journal;
+use super::kube;
 use super::network::{Question, Wire};
 use super::panics::words;
 use super::profile::Profile;
@@ -346,6 +347,9 @@ impl World {
         for told in record.lifetimes.drain(..) {
             self.witness.check_lifetime(&told)?;
         }
+        for told in record.rolls.drain(..) {
+            self.witness.rolls.check(&told)?;
+        }
         let freed = std::mem::take(&mut record.freed);
         drop(record);
         for client in freed {
@@ -443,7 +447,10 @@ impl World {
                 let pause = 500_000 + self.seed.below(4_000_000);
                 self.plan(self.now_us + pause, Happening::Watch);
                 let seat = self.any_process();
-                self.begin_watch(seat, ears::any);
+                match self.profile.kubernetes && self.seed.coin() {
+                    true => self.begin_watch(seat, ears::from_list),
+                    false => self.begin_watch(seat, ears::any),
+                }
             }
             Happening::ComeBack(seat) => self.begin_watch(Some(seat), ears::from_compaction),
             Happening::Fault => self.fault()?,
@@ -474,8 +481,13 @@ impl World {
             return;
         };
         self.unique += 1;
-        let (now_us, keys) = (self.now_us, self.profile.keys);
-        let ask = clients::think(&mut self.seed, &self.record.borrow(), keys, self.unique, now_us);
+        let (seed, profile, unique) = (&mut self.seed, &self.profile, self.unique);
+        let record = self.record.borrow();
+        let ask = match profile.kubernetes && seed.below(4) > 0 {
+            true => kube::think(seed, &record, profile, unique),
+            false => clients::think(seed, &record, profile, unique, self.now_us),
+        };
+        drop(record);
         let Some(process) = &self.seats[seat].process else { return };
         let busy = Busy { client, record: self.record.clone() };
         let asking = asking::ask(process.services.clone(), ask, busy, self.clock());
