@@ -100,6 +100,8 @@ marks! {
     LeaderUnseated,
     /// A follower stood because its leader's connections had closed.
     StoodInHaste,
+    /// Members that began found that nobody leads, and one stood before its time.
+    NobodyLedAtStart,
     /// A leader moved leadership because it was to be removed.
     LeaderSteppedAside,
     /// A member that was to stop gave leadership away.

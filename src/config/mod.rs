@@ -141,6 +141,8 @@ pub struct Config {
     pub force_new_cluster: bool,
     pub heartbeat_interval: Duration,
     pub election_timeout: Duration,
+    /// Stand for election soon after a start if a majority is connected and nobody leads.
+    pub initial_election_tick_advance: bool,
     /// Applied entries between raft log compactions.
     pub snapshot_count: u64,
     /// Entries kept behind a compaction for followers that lag.
@@ -239,6 +241,7 @@ impl Default for Config {
             force_new_cluster: false,
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_millis(1000),
+            initial_election_tick_advance: true,
             snapshot_count: 10_000,
             snapshot_catchup_entries: 5_000,
             strict_reconfig_check: true,

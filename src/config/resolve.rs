@@ -146,6 +146,7 @@ fn on_this_host(
 fn raft(values: &Values, config: &mut Config) -> Result<(), Refusal> {
     config.heartbeat_interval = Duration::from_millis(values.unsigned("heartbeat-interval"));
     config.election_timeout = Duration::from_millis(values.unsigned("election-timeout"));
+    config.initial_election_tick_advance = values.bool("initial-election-tick-advance");
     config.snapshot_count = or_default(values.unsigned("snapshot-count"), config.snapshot_count);
     let catchup = values.unsigned("snapshot-catchup-entries");
     config.snapshot_catchup_entries = or_default(catchup, config.snapshot_catchup_entries);

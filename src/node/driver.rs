@@ -119,6 +119,8 @@ pub(super) struct Parts {
     pub missing: Missing,
     /// How long readers wait.
     pub patience: Duration,
+    /// Whether to stand soon after the start if nobody leads.
+    pub stands_at_start: bool,
     pub catchup_entries: u64,
     pub inbox: Receiver<Input>,
     pub queues: Queues,
@@ -184,6 +186,7 @@ impl Driver {
     /// A driver that has done what there is to do before the first input.
     pub fn begin(parts: Parts, now: Instant) -> Result<Self, Fault> {
         let reads = Reads::new(parts.readers.clone(), parts.patience);
+        let stands_at_start = parts.stands_at_start;
         let mut driver = Self {
             heartbeats: Heartbeats::new(parts.tick),
             now,
@@ -193,7 +196,7 @@ impl Driver {
             reads,
             held_messages: Vec::new(),
             held_questions: Vec::new(),
-            haste: Haste::default(),
+            haste: Haste::new(stands_at_start),
             sending: Sendings::default(),
             refused: Vec::new(),
             staged: None,
@@ -288,6 +291,7 @@ impl Driver {
         self.parts.core.tick();
         self.offer_held();
         self.send_states_again();
+        self.stand_at_start();
         let leader = self.parts.progress.leader.load(Ordering::Acquire);
         self.parts.missing.look(leader != 0, self.now);
         self.next_tick = (self.next_tick + self.parts.tick).max(self.now);

@@ -300,6 +300,8 @@ fn driver(
         member_id: shared.member_id,
         tick: config.heartbeat_interval,
         patience: config.request_timeout(),
+        // Without PreVote a leader that stands still for a moment would lose its term by it.
+        stands_at_start: config.initial_election_tick_advance && config.pre_vote,
         missing,
         catchup_entries: config.snapshot_catchup_entries,
         inbox,

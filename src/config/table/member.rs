@@ -42,7 +42,7 @@ pub static MEMBER: [Flag; 31] = [
         Bool,
         "true",
         "Shorten the wait for the first election after a start.",
-        Idle("a first election waits its time, and who is alone leads at once"),
+        Built,
     ),
     flag(
         "listen-peer-urls",

@@ -45,6 +45,16 @@ impl Driver {
         self.offer_held();
     }
 
+    /// A tick has passed: if this member has just begun, and nobody leads, it stands soon.
+    pub(super) fn stand_at_start(&mut self) {
+        let (own, tick) = (self.parts.member_id, self.parts.tick);
+        let conf = self.parts.core.conf_state();
+        let is_up = |id| self.parts.peers.active_since(id).is_some();
+        if self.haste.tick(self.now, own, &conf.voters, tick, is_up) {
+            mark(Mark::NobodyLedAtStart);
+        }
+    }
+
     /// A peer is gone, it seems. If it led, somebody must take over, and soon.
     pub(super) fn disconnected(&mut self, id: u64) {
         if id != self.parts.progress.leader.load(Ordering::Acquire) {
