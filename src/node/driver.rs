@@ -292,6 +292,9 @@ impl Driver {
         self.offer_held();
         self.send_states_again();
         self.stand_at_start();
+        if !self.leads() {
+            self.proposals.forget_gone();
+        }
         let leader = self.parts.progress.leader.load(Ordering::Acquire);
         self.parts.missing.look(leader != 0, self.now);
         self.next_tick = (self.next_tick + self.parts.tick).max(self.now);

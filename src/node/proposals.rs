@@ -121,6 +121,12 @@ impl Proposals {
         }
     }
 
+    /// Forgets the proposals of a leader that is none any more whose clients have gone. Others'
+    /// entries may stand in their places, and none may ever follow by which that would be seen.
+    pub fn forget_gone(&mut self) {
+        self.waiting.retain(|waiting| !waiting.reply.is_closed());
+    }
+
     fn lose_first(&mut self) {
         if let Some(waiting) = self.waiting.pop_front() {
             mark(Mark::ProposalLost);
