@@ -459,20 +459,9 @@ pub(super) fn core(
     machine: &Machine,
 ) -> Result<Core, Fault> {
     let mut entries = std::mem::take(&mut recovered.entries);
-    // The term of the entry before the first is not on disk; so the first known entry becomes the
-    // boundary, unless the log is whole.
-    let wal::Snapshot { index, term } = recovered.snapshot;
-    let boundary = match entries.first() {
-        // A received snapshot stands for everything before.
-        None => Boundary { index, term },
-        Some(first) if index > 0 && first.index == index + 1 => Boundary { index, term },
-        Some(first) if first.index > 1 => {
-            let boundary = Boundary { index: first.index, term: first.term };
-            entries.remove(0);
-            boundary
-        }
-        Some(_) => Boundary::default(),
-    };
+    let first = entries.first().map(|entry| Boundary { index: entry.index, term: entry.term });
+    let boundary = records::beginning(recovered.snapshot, first);
+    entries.retain(|entry| entry.index > boundary.index);
     let heartbeat_ms = config.heartbeat_interval.as_millis().max(1);
     Core::new(Boot {
         id: recovered.member_id,

@@ -27,7 +27,7 @@ use super::{forgotten, records, snapshots};
 use crate::config::Config;
 use crate::error::Fault;
 use crate::machine::Applied;
-use crate::raft::{HardState, Persist, Snapshot, SnapshotMetadata};
+use crate::raft::{Boundary, HardState, Persist, Snapshot, SnapshotMetadata};
 use crate::storage::disk::{Disk, RealDisk};
 use crate::storage::layout::Layout;
 use crate::storage::state::{CONDEMNED, Place, SUSPECT};
@@ -173,17 +173,18 @@ fn put_aside(layout: &Layout) -> Result<(), Fault> {
 
 /// Has the log agree with a state that it did not lead to.
 fn fit(wal: &mut Wal, log: &wal::Recovered, applied: Applied) -> Result<(), BootError> {
-    let begins = log.entries.first().map_or(log.snapshot.index + 1, |entry| entry.index);
-    if applied.index + 1 < begins {
+    let first = log.entries.first();
+    let first = first.map(|entry| Boundary { index: entry.index, term: entry.term });
+    let before = records::beginning(log.snapshot, first);
+    if applied.index < before.index {
         return Err(BootError::Unusable(format!(
-            "it is as of entry {}, but the log begins with entry {begins}",
-            applied.index
+            "it is as of entry {}, but the log begins after entry {}",
+            applied.index, before.index
         )));
     }
     let entry = log.entries.iter().find(|entry| entry.index == applied.index);
     let is_ours = entry.is_some_and(|entry| entry.term == applied.term);
-    let is_before = entry.is_none() && applied.index + 1 == begins;
-    if is_ours || is_before {
+    if is_ours || entry.is_none() && applied.index == before.index {
         return Ok(());
     }
     // What the log has from there on was never agreed on, or is not there: the state stands for it.
@@ -237,5 +238,53 @@ mod tests {
             }
         }
         assert!(found > 100, "{found}");
+    }
+
+    /// A log of which a segment is released begins with an entry whose predecessor's term nobody
+    /// knows: the state must hold that entry (simulated seed 4100000240 of 2026-11-22: one as of
+    /// the entry before was taken, and ended the member at every start).
+    #[test]
+    fn a_state_from_before_the_first_entry_is_of_no_use() {
+        let (disk, dir) = (SimDisk::new(1), Path::new("/wal"));
+        let seam: Arc<dyn Disk> = Arc::new(disk.clone());
+        let options = wal::Options { segment_bytes: 8192, prefill: false };
+        let identity = wal::Identity { cluster_id: 1, member_id: 2 };
+        let mut log = Wal::create(seam.clone(), dir, identity, options).expect("a log");
+        let kind = wal::EntryKind::Normal;
+        for index in 1..=40 {
+            let entries = [wal::Entry { term: 3, index, kind, data: vec![7; 1000].into() }];
+            let hard_state = Some(wal::HardState { term: 3, vote: 2, commit: index });
+            log.append(&wal::Batch { snapshot: None, entries: &entries, hard_state })
+                .expect("room");
+        }
+        records::mark(&mut log, Applied { index: 39, term: 3 }).expect("room");
+        log.sync().expect("a sync");
+        assert!(log.release(20).expect("a release") > 0);
+        drop(log);
+        let open = || Wal::open(seam.clone(), dir, Some(identity), options).expect("a whole log");
+        let (mut log, found) = open();
+        let first = found.entries[0].index;
+        assert!((2..=21).contains(&first), "{first}");
+        let before = Applied { index: first - 1, term: 3 };
+        let refused = fit(&mut log, &found, before).expect_err("nothing leads on from there");
+        assert!(matches!(&refused, BootError::Unusable(why) if why.contains("begins after")));
+        for index in [first, first + 1, 40] {
+            fit(&mut log, &found, Applied { index, term: 3 }).expect("the log leads on from there");
+        }
+        drop(log);
+        assert_eq!(open().1, found, "nothing was written");
+    }
+
+    /// Damage can make an engine show what it held before (simulated seed 4100001825 of 2026-11-22:
+    /// a state without a row, which no start could do anything with).
+    #[test]
+    fn a_state_that_has_gone_back_is_damage() {
+        let disk = SimDisk::new(1);
+        let place = place(&disk);
+        drop(place.create().expect("an empty state"));
+        drop(place.open(0).expect("as the log says"));
+        let fault = place.open(7).map(drop).expect_err("the log says that it held more");
+        assert!(is_damage(&fault, &place.dir), "{fault}");
+        assert!(fault.to_string().contains("ends at entry 0, but"), "{fault}");
     }
 }

@@ -3,7 +3,7 @@
 use crate::error::Fault;
 use crate::machine::Applied;
 use crate::planted::{Mistake, planted};
-use crate::raft::{ConfState, Entry, EntryType, HardState, Persist};
+use crate::raft::{Boundary, ConfState, Entry, EntryType, HardState, Persist};
 use crate::storage::keys;
 use crate::storage::wal::{self, Wal};
 
@@ -27,6 +27,19 @@ pub(super) fn append(wal: &mut Wal, persist: Persist) -> Result<wal::Appended, F
 pub(super) fn mark(wal: &mut Wal, applied: Applied) -> Result<wal::Appended, Fault> {
     let snapshot = wal::Snapshot { index: applied.index, term: applied.term };
     wal.append(&wal::Batch { snapshot: Some(wal::Mark::Taken(snapshot)), ..wal::Batch::default() })
+}
+
+/// The entry that a log begins after, from its newest mark and its first entry. The term of the
+/// entry before the first is on disk only if a mark has it; else the first one is that itself,
+/// unless the log is whole.
+pub(super) fn beginning(mark: wal::Snapshot, first: Option<Boundary>) -> Boundary {
+    let wal::Snapshot { index, term } = mark;
+    match first {
+        None => Boundary { index, term },
+        Some(first) if first.index == index + 1 => Boundary { index, term },
+        Some(first) if first.index > 1 => first,
+        Some(_) => Boundary::default(),
+    }
 }
 
 fn to_record(entry: Entry) -> Result<wal::Entry, Fault> {
