@@ -108,7 +108,7 @@ fn judge(seed: u64, loud: bool) -> Outcome {
         let (counts, hash) = (std::mem::take(&mut world.counts), world.journal.hash());
         Outcome { hash, counts, virtual_us: world.now_us, marks: 0, failure }
     });
-    let mut outcome = panics::within(|| runtime.block_on(course))
+    let mut outcome = panics::within(seed, || runtime.block_on(course))
         .unwrap_or_else(|why| Outcome { failure: Some(why), ..Outcome::default() });
     outcome.marks = kvorum::sim::take_marks();
     outcome

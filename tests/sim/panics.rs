@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::panic::{catch_unwind, set_hook, take_hook};
+use std::panic::{PanicHookInfo, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
 
 use super::seat::Death;
@@ -10,26 +10,37 @@ use super::seat::Death;
 static HOOKED: Once = Once::new();
 
 thread_local! {
-    static WITHIN: Cell<bool> = const { Cell::new(false) };
+    static WITHIN: Cell<Option<u64>> = const { Cell::new(None) };
     static PLACE: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Runs a world on this thread; what it died of, if it did.
-pub fn within<T>(run: impl FnOnce() -> T) -> Result<T, String> {
+/// Runs the world of a seed on this thread; what it died of, if it did.
+pub fn within<T>(seed: u64, run: impl FnOnce() -> T) -> Result<T, String> {
     HOOKED.call_once(|| {
         let outside = take_hook();
         set_hook(Box::new(move |panic| {
             let place = panic.location().map(ToString::to_string).unwrap_or_default();
             match WITHIN.get() {
-                true => drop(PLACE.replace(place)),
-                false => outside(panic),
+                // Nobody can catch the second one: this process is about to end.
+                Some(seed) if is_second(panic) => {
+                    eprintln!("seed {seed}: a panic within the one at {}", PLACE.take());
+                    outside(panic);
+                }
+                Some(_) => drop(PLACE.replace(place)),
+                None => outside(panic),
             }
         }));
     });
-    WITHIN.set(true);
+    WITHIN.set(Some(seed));
     let ran = catch_unwind(std::panic::AssertUnwindSafe(run));
-    WITHIN.set(false);
+    WITHIN.set(None);
     ran.map_err(|panic| words(&*panic).why)
+}
+
+/// Whether a panic is one of a destructor that another panic has run.
+fn is_second(panic: &PanicHookInfo<'_>) -> bool {
+    let said = panic.payload().downcast_ref::<&str>();
+    said.is_some_and(|said| said.contains("destructor"))
 }
 
 /// What a panic said, and where it was.
