@@ -220,6 +220,9 @@ pub(super) fn take_up(
     if place.is_suspect() {
         tracing::warn!("the state may be damaged: reading all of it");
         storage::state::read_all(&*recovered.engine)?;
+        // Where there is room for more it looks only as it writes. If that ends this process, too,
+        // the state is condemned.
+        recovered.engine.commit(&[])?;
         place.clear()?;
         mark(Mark::SuspicionCleared);
     }
