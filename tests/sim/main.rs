@@ -105,6 +105,7 @@ fn judge(seed: u64, loud: bool) -> Outcome {
         let failure = failure.map(told);
         // An engine whose disk has rotted may not even end in order.
         world.seats.iter_mut().for_each(|seat| seat.die(Crash::KeepAll));
+        world.tasks.drop_all();
         let (counts, hash) = (std::mem::take(&mut world.counts), world.journal.hash());
         Outcome { hash, counts, virtual_us: world.now_us, marks: 0, failure }
     });

@@ -17,6 +17,8 @@ pub struct Life {
     pub number: u64,
 }
 
+type Work = Pin<Box<dyn Future<Output = ()>>>;
+
 /// Everything that is under way.
 #[derive(Default)]
 pub struct Tasks {
@@ -28,7 +30,7 @@ pub struct Tasks {
 struct Task {
     /// Whose process it runs in; nobody's if it is the network's.
     owner: Option<Life>,
-    work: Pin<Box<dyn Future<Output = ()>>>,
+    work: Work,
     alarm: Arc<Alarm>,
 }
 
@@ -64,7 +66,12 @@ impl Tasks {
             gone.push(std::mem::replace(&mut task.work, Box::pin(std::future::ready(()))));
         }
         self.all.retain(|_, task| task.owner != Some(life));
-        drop(gone);
+        gone.into_iter().for_each(end);
+    }
+
+    /// Ends everything.
+    pub fn drop_all(&mut self) {
+        std::mem::take(&mut self.all).into_values().for_each(|task| end(task.work));
     }
 
     /// Those that were woken, and whose they are; in order, for what wakes several at once may hold
@@ -89,9 +96,16 @@ impl Tasks {
         let mut context = Context::from_waker(&waker);
         let work = &mut task.work;
         let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(&mut context)));
-        if !matches!(polled, Ok(Poll::Pending)) {
-            self.all.remove(&number);
+        if !matches!(polled, Ok(Poll::Pending))
+            && let Some(task) = self.all.remove(&number)
+        {
+            end(task.work);
         }
         polled.map(drop)
     }
+}
+
+/// Drops what may hold the last of an engine, which panics if its disk has rotted.
+fn end(work: Work) {
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(work)));
 }
