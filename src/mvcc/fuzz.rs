@@ -317,9 +317,8 @@ impl World {
         self.publish();
         let revision = input.revision(&self.model).max(0);
         let answer = self.reader.hash_kv(revision).map_err(refusal);
-        let kept = self.reader.compaction_hashes();
-        let want = match kept.iter().find(|kept| kept.hash_revision == revision) {
-            Some(kept) => Ok(super::HashKv { revision: self.model.revision(), ..*kept }),
+        let want = match self.reader.shared.hashes.lock().get(revision) {
+            Some(kept) => Ok(super::HashKv { revision: self.model.revision(), ..kept }),
             None => self.model.hash_kv(revision),
         };
         assert_eq!(answer, want, "hash at {revision}");

@@ -7,7 +7,8 @@
 //!
 //! Each compaction, from the one before at P to its own at C, also leaves a hash of what it saw:
 //! rows in (P, C], whole, and of those up to P what is still visible at C. Members compare these
-//! later.
+//! later. If nothing is left at C but the deletion of the last key, that is not what a member
+//! answers that has not come to this compaction yet, as in etcd: such a hash compares nothing.
 //!
 //! Invariants:
 //! - The hash depends on revision and compact revision alone, not on how far deletion has come.
@@ -44,18 +45,27 @@ pub struct HashKv {
 
 /// The hashes recent compactions left, by rising revision. Gone after a restart, as in etcd.
 #[derive(Debug, Default)]
-pub struct Hashes(Vec<HashKv>);
+pub struct Hashes(Vec<Left>);
+
+/// What a compaction left.
+#[derive(Clone, Copy, Debug)]
+struct Left {
+    hash: HashKv,
+    /// Whether a member that has not made this compaction yet answers the same.
+    is_common: bool,
+}
 
 impl Hashes {
-    fn keep(&mut self, hash: HashKv) {
-        let at = self.0.partition_point(|kept| kept.hash_revision < hash.hash_revision);
-        self.0.insert(at, hash);
+    fn keep(&mut self, left: Left) {
+        let revision = left.hash.hash_revision;
+        let at = self.0.partition_point(|kept| kept.hash.hash_revision < revision);
+        self.0.insert(at, left);
         let excess = self.0.len().saturating_sub(KEPT);
         self.0.drain(..excess);
     }
 
-    fn get(&self, revision: i64) -> Option<HashKv> {
-        self.0.iter().find(|kept| kept.hash_revision == revision).copied()
+    pub(super) fn get(&self, revision: i64) -> Option<HashKv> {
+        self.0.iter().map(|kept| kept.hash).find(|hash| hash.hash_revision == revision)
     }
 }
 
@@ -94,9 +104,10 @@ impl Reader {
         }
     }
 
-    /// The hashes recent compactions left, oldest first.
+    /// The hashes recent compactions left, oldest first; of those that members can be compared by.
     pub fn compaction_hashes(&self) -> Vec<HashKv> {
-        self.shared.hashes.lock().0.clone()
+        let hashes = self.shared.hashes.lock();
+        hashes.0.iter().filter(|left| left.is_common).map(|left| left.hash).collect()
     }
 }
 
@@ -118,7 +129,8 @@ impl HashJob {
     pub fn run(self) -> Result<HashKv, Fault> {
         let pinned = self.shared.rows.pin()?;
         self.gate.set_open();
-        let keeps = self.keeps_tombstone || self.index.count(&everything(), self.at) > 0;
+        let sees = self.index.count(&everything(), self.at) > 0;
+        let keeps = self.keeps_tombstone || sees;
         let hasher = Hasher {
             index: &self.index,
             compact_revision: self.previous,
@@ -126,7 +138,7 @@ impl HashJob {
             seen_from: if keeps { self.at } else { self.previous },
         };
         let hash = hasher.hash(&pinned)?;
-        self.shared.hashes.lock().keep(hash);
+        self.shared.hashes.lock().keep(Left { hash, is_common: keeps == sees });
         Ok(hash)
     }
 }

@@ -112,6 +112,8 @@ enum Command {
     Run,
     /// `hash [revision]`
     Hash(Option<i64>),
+    /// `hashes`: those of compactions by which members can be compared.
+    Hashes,
     /// `checkpoint`: moves everything to the engine.
     Checkpoint,
     /// `restart`: opens what the engine holds, losing the rest.
@@ -279,6 +281,13 @@ impl goldenscript::Runner for Script {
                 Ok(hash(job.run()?))
             }
             Command::Hash(revision) => Ok(hash(self.reader.hash_kv(revision.unwrap_or(0))?)),
+            Command::Hashes => Ok(self
+                .reader
+                .compaction_hashes()
+                .into_iter()
+                .map(hash)
+                .collect::<Vec<_>>()
+                .join("\n")),
             Command::Checkpoint => self.checkpoint().map(|()| String::new()),
             Command::Restart => {
                 self.store = Store::open(Arc::new(self.engine.clone()))?;
