@@ -385,6 +385,9 @@ fn recover(config: &Config, layout: &Layout, means: &Means) -> Result<Recovered,
     let disk = &means.disk;
     let (wal, recovered) = Wal::open(disk.clone(), &layout.wal, None, means.log)?;
     let engine = place(config, layout, disk).open(recovered.snapshot.index)?;
+    let first = recovered.entries.first();
+    let first = first.map(|entry| Boundary { index: entry.index, term: entry.term });
+    reach(layout, &*engine, records::beginning(recovered.snapshot, first))?;
     let wal::Identity { cluster_id, member_id } = recovered.identity;
     Ok(Recovered {
         engine,
@@ -394,6 +397,21 @@ fn recover(config: &Config, layout: &Layout, means: &Means) -> Result<Recovered,
         hard_state: records::hard_state(recovered.hard_state),
         snapshot: recovered.snapshot,
         entries: recovered.entries.into_iter().map(records::from_record).collect(),
+    })
+}
+
+/// Refuses a state that the log does not lead on from: an engine of which a part is damaged may show
+/// what it held long ago.
+pub(super) fn reach(layout: &Layout, engine: &dyn Engine, log: Boundary) -> Result<(), Fault> {
+    let applied = storage::state::applied(engine)?;
+    if applied >= log.index {
+        return Ok(());
+    }
+    Err(Fault::Corrupt {
+        path: layout.state.clone(),
+        offset: 0,
+        what: format!("it ends at entry {applied}, but the log begins after entry {}", log.index),
+        advice: "Replace this member, or restore it from a snapshot.",
     })
 }
 

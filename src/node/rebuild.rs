@@ -281,12 +281,13 @@ mod tests {
     /// a state without a row, which no start could do anything with).
     #[test]
     fn a_state_that_has_gone_back_is_damage() {
-        let disk = SimDisk::new(1);
-        let place = place(&disk);
-        drop(place.create().expect("an empty state"));
-        drop(place.open(0).expect("as the log says"));
-        let fault = place.open(7).map(drop).expect_err("the log says that it held more");
-        assert!(is_damage(&fault, &place.dir), "{fault}");
+        let layout = Layout::new(Path::new("/data"), None);
+        let place = Place { dir: layout.state.clone(), ..place(&SimDisk::new(1)) };
+        let engine = place.create().expect("an empty state");
+        boot::reach(&layout, &*engine, Boundary::default()).expect("a whole log leads on from it");
+        let fault = boot::reach(&layout, &*engine, Boundary { index: 7, term: 2 });
+        let fault = fault.expect_err("the log begins later");
+        assert!(is_damage(&fault, &layout.state), "{fault}");
         assert!(fault.to_string().contains("ends at entry 0, but"), "{fault}");
     }
 

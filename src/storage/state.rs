@@ -57,9 +57,6 @@ pub struct Place {
     pub cache_bytes: usize,
 }
 
-/// A generation's number and its engine.
-type Opened = (u64, Arc<dyn Engine>);
-
 /// The length of the longest number in `current`.
 const CURRENT_BYTES_MAX: u64 = 20;
 
@@ -78,43 +75,26 @@ impl Place {
         Ok((1, self.open_generation(1)?))
     }
 
-    /// Opens the generation that holds what was applied up to `index`, as the log says one does,
-    /// and removes what a crash left of others.
+    /// Opens the generation that holds what was applied up to `index`, where the log's newest mark
+    /// is, and removes what a crash left of others.
     pub fn open(&self, index: u64) -> Result<Arc<dyn Engine>, Fault> {
         let current = self.current()?;
         let mut engine = (current, self.open_generation(current)?);
-        let applied_here = applied(&*engine.1)?;
-        if applied_here < index {
-            let other = self.beside(current, index)?;
-            engine = other.ok_or_else(|| self.rolled_back(applied_here, index))?;
+        if applied(&*engine.1)? < index {
+            for number in self.generations()?.into_iter().filter(|number| *number != current) {
+                let other = self.open_generation(number)?;
+                if applied(&*other)? >= index {
+                    mark(Mark::StateBesideTakenUp);
+                    self.make_current(number)?;
+                    engine = (number, other);
+                    break;
+                }
+            }
         }
         for number in self.generations()?.into_iter().filter(|number| *number != engine.0) {
             self.remove_tree(&self.generation(number))?;
         }
         Ok(engine.1)
-    }
-
-    /// Takes up the generation beside the current one that holds what was applied up to `index`.
-    fn beside(&self, current: u64, index: u64) -> Result<Option<Opened>, Fault> {
-        for number in self.generations()?.into_iter().filter(|number| *number != current) {
-            let other = self.open_generation(number)?;
-            if applied(&*other)? >= index {
-                mark(Mark::StateBesideTakenUp);
-                self.make_current(number)?;
-                return Ok(Some((number, other)));
-            }
-        }
-        Ok(None)
-    }
-
-    /// An engine of which a part is damaged may show what it held before.
-    fn rolled_back(&self, applied: u64, index: u64) -> Fault {
-        Fault::Corrupt {
-            path: self.dir.clone(),
-            offset: 0,
-            what: format!("it ends at entry {applied}, but the log says that it held {index}"),
-            advice: "Replace this member, or restore it from a snapshot.",
-        }
     }
 
     /// Makes an empty generation beside those there are, and says its number.
