@@ -154,6 +154,26 @@ func (s *Server) Spawn() error {
 	return nil
 }
 
+// Found has members that were not started yet found a cluster, and waits until all of them serve.
+func Found(t testing.TB, members ...*Server) {
+	t.Helper()
+	var names []string
+	for _, member := range members {
+		names = append(names, member.Options.Name+"="+member.Options.PeerURL)
+	}
+	for _, member := range members {
+		member.Options.InitialCluster = strings.Join(names, ",")
+		if err := member.Spawn(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, member := range members {
+		if err := member.WaitReady(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // WaitReady waits for the health endpoint to say that a linearizable read succeeds.
 func (s *Server) WaitReady() error {
 	deadline := time.Now().Add(s.Options.StartTimeout)

@@ -43,23 +43,13 @@ func Start(t testing.TB) *Cluster {
 	t.Helper()
 	c := &Cluster{t: t}
 	ours := harness.UnderTest(t)
-	var names []string
+	var servers []*harness.Server
 	for i, program := range []harness.Program{harness.Reference(t), ours, ours} {
 		member := c.prepare(fmt.Sprintf("m%d", i), program)
-		names = append(names, member.Options.Name+"="+member.Options.PeerURL)
+		servers = append(servers, member.Server)
 		c.Members = append(c.Members, member)
 	}
-	for _, member := range c.Members {
-		member.Options.InitialCluster = strings.Join(names, ",")
-		if err := member.Spawn(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, member := range c.Members {
-		if err := member.WaitReady(); err != nil {
-			t.Fatal(err)
-		}
-	}
+	harness.Found(t, servers...)
 	return c
 }
 

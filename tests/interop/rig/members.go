@@ -70,19 +70,13 @@ func StartWith(t testing.TB, setup Setup) *Cluster {
 	if setup.TLS {
 		c.PKI = harness.TempDir(t)
 	}
-	var names []string
+	var servers []*harness.Server
 	for range setup.Members {
 		member := c.prepare()
-		names = append(names, member.Options.Name+"="+member.Options.PeerURL)
+		servers = append(servers, member.Server)
 		c.Members = append(c.Members, member)
 	}
-	for _, member := range c.Members {
-		member.Options.InitialCluster = strings.Join(names, ",")
-		if err := member.Spawn(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	c.Ready()
+	harness.Found(t, servers...)
 	return c
 }
 
