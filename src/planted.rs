@@ -61,10 +61,12 @@ pub enum Mistake {
     CommitBehindGivenUp,
     /// What is read of a state that arrived is not held against what arrived.
     StagedUnchecked,
+    /// Reads are answered at once beside a learner.
+    LearnerUnseen,
 }
 
 impl Mistake {
-    pub const ALL: [Mistake; 27] = [
+    pub const ALL: [Mistake; 28] = [
         Mistake::AckBeforeSync,
         Mistake::SyncErrorIgnored,
         Mistake::VoteForgotten,
@@ -92,6 +94,7 @@ impl Mistake {
         Mistake::LastLeaderAwaited,
         Mistake::CommitBehindGivenUp,
         Mistake::StagedUnchecked,
+        Mistake::LearnerUnseen,
     ];
 }
 

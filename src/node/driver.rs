@@ -175,7 +175,7 @@ pub(super) struct Driver {
     /// A state that was received and not yet wanted by raft.
     staged: Option<Staged>,
     installing: Option<Installing>,
-    /// As a new leader: the last index of the log it took over. A sole voter's reads open when it
+    /// As a new leader: the last index of the log it took over. A lone member's reads open when it
     /// is applied.
     opening: Option<u64>,
     /// What raft knows to be applied.
@@ -237,6 +237,8 @@ impl Driver {
             questions_held: self.held_questions.len(),
             readers: self.reads.waiting(),
             entries: (status.last_index + 1).saturating_sub(status.first_index),
+            reads_beside_others: self.parts.progress.read_open.load(Ordering::Acquire)
+                && !self.is_alone(),
             ..super::sim::Load::default()
         }
     }
@@ -339,6 +341,12 @@ impl Driver {
 
     fn is_sole_voter(&self) -> bool {
         self.parts.core.conf_state().voters == [self.parts.member_id]
+    }
+
+    /// Whether readers may be answered at once, if it leads. A learner, too, may apply and show what
+    /// this member has yet to apply.
+    fn may_open(&self) -> bool {
+        self.is_alone() || planted(Mistake::LearnerUnseen) && self.is_sole_voter()
     }
 
     fn leads(&self) -> bool {
@@ -458,7 +466,7 @@ impl Driver {
         if self.parts.progress.leader.load(Ordering::Acquire) == 0 {
             self.stand_alone();
         }
-        if self.opening.is_some_and(|opening| index >= opening) && self.is_sole_voter() {
+        if self.opening.is_some_and(|opening| index >= opening) && self.may_open() {
             self.opening = None;
             self.parts.progress.read_open.store(true, Ordering::Release);
             self.reads.open();
@@ -471,7 +479,7 @@ impl Driver {
 
     /// Makes the member's ways those of its present place: alone, or among peers.
     fn settle_in(&mut self) {
-        if !self.is_sole_voter() {
+        if !self.may_open() {
             self.parts.progress.read_open.store(false, Ordering::Release);
         } else if self.leads() && !self.parts.progress.read_open.load(Ordering::Acquire) {
             // Alone again: reads open when what others may have acknowledged is applied.

@@ -374,8 +374,9 @@ impl Handle {
 
     /// Returns when this member's applied state shows everything acknowledged before the call.
     ///
-    /// A sole voter that has applied its whole log may answer at once: whatever was acknowledged,
-    /// was applied here first. The driver closes this door with every change of role.
+    /// A member that is alone and has applied its whole log may answer at once: whatever anybody
+    /// was shown, was applied here first. The driver closes this door with every change of role,
+    /// and when another member is added, be it a learner.
     pub async fn read_barrier(&self) -> Result<(), Error> {
         let open = self.shared.progress.read_open.load(Ordering::Acquire);
         if open || planted(Mistake::ReadWithoutQuestion) {

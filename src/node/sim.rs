@@ -79,6 +79,8 @@ pub struct Load {
     pub readers: usize,
     /// Entries of the log in memory.
     pub entries: u64,
+    /// Whether readers are answered at once, though others may have applied more.
+    pub reads_beside_others: bool,
     /// Clients that wait for what went to the leader.
     pub expected: usize,
     /// Jobs of the applier that are put off.

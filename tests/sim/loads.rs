@@ -18,6 +18,9 @@ impl World {
         let Some(process) = &self.seats[seat].process else { return Ok(()) };
         let load = process.member.load();
         let responses = process.member.watch_limits().stream_responses as u64;
+        if load.reads_beside_others {
+            return Err(format!("m{seat} answers readers at once, and is not alone"));
+        }
         // Each watch of a stream may be told of its creation or its end beyond the bound.
         let queued_max = load.watch_streams as u64 * (responses + 40);
         let within = load.inbox.0 <= limits::DRIVER_INBOX_MAX.min(REQUESTS_MAX)

@@ -67,11 +67,12 @@ const TWICE_ONE_OF: u64 = 50;
 
 /// What nights have found. Each is planted again, and must be found again, for whatever changes in
 /// the simulation makes other worlds of the seeds that found it once.
-const REGRESSIONS: [(Mistake, &str); 4] = [
+const REGRESSIONS: [(Mistake, &str); 5] = [
     (Mistake::RenewUnasked, "one that had led renewed a lease after its successor took over"),
     (Mistake::PastReignTaken, "one that had led had a lease revoked that its successor renewed"),
     (Mistake::CommitBehindGivenUp, "a checkpoint was made behind one there was no space for"),
     (Mistake::LastLeaderAwaited, "a new leader waited for what it had asked the last one"),
+    (Mistake::LearnerUnseen, "reads beside a learner were answered without a question"),
 ];
 /// Within how many seeds.
 const FOUND_WITHIN: u64 = 100;
