@@ -102,9 +102,9 @@ func (r *round) heal(member *rig.Member) {
 		if member.WaitReady() != nil {
 			continue
 		}
-		// What is damaged shows at the latest when it is read.
+		// What is damaged shows at the latest when it is read, or written to: half a second later.
 		r.load.ReadsAt(member, 20)()
-		r.while(500 * time.Millisecond)
+		r.while(1500 * time.Millisecond)
 		serves = member.Running()
 	}
 	said := member.Logged()[before:]
