@@ -70,6 +70,10 @@ go test -c -o "$FOLDER/chaos.test" .
     unshare --mount "$FOLDER/chaos.test" -test.v -test.timeout 0 -test.run '^TestChaos$' 2>&1 \
         || echo $? >"$FOLDER/failed"
 } | tee "$FOLDER/log" | sed -u '/^=== /d'
+# faketime shares its clock in memory, and who is killed leaves that behind.
+for shared in /dev/shm/faketime_shm_* /dev/shm/sem.faketime_sem_*; do
+    [ ! -e "$shared" ] || kill -0 "${shared##*_}" 2>/dev/null || rm -f "$shared"
+done
 status=$(cat "$FOLDER/failed" 2>/dev/null || echo 0)
 if [ "$status" = 0 ]; then
     rm -rf "$FOLDER"
