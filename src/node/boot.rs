@@ -400,8 +400,8 @@ fn recover(config: &Config, layout: &Layout, means: &Means) -> Result<Recovered,
     })
 }
 
-/// Refuses a state that the log does not lead on from: an engine of which a part is damaged may show
-/// what it held long ago.
+/// Refuses a state that the log does not lead on from: an engine of which a part is damaged may
+/// show what it held long ago.
 pub(super) fn reach(layout: &Layout, engine: &dyn Engine, log: Boundary) -> Result<(), Fault> {
     let applied = storage::state::applied(engine)?;
     if applied >= log.index {

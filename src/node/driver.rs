@@ -343,8 +343,8 @@ impl Driver {
         self.parts.core.conf_state().voters == [self.parts.member_id]
     }
 
-    /// Whether readers may be answered at once, if it leads. A learner, too, may apply and show what
-    /// this member has yet to apply.
+    /// Whether readers may be answered at once, if it leads. A learner, too, may apply and show
+    /// what this member has yet to apply.
     fn may_open(&self) -> bool {
         self.is_alone() || planted(Mistake::LearnerUnseen) && self.is_sole_voter()
     }
