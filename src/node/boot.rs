@@ -186,7 +186,7 @@ pub(super) fn take_up(
 ) -> Result<Assembly, BootError> {
     let disk = &means.disk;
     let wanted = config.storage_engine.name();
-    let recovered = match found {
+    let mut recovered = match found {
         Found::Nothing => begin(config, layout, means, told.joined.as_ref())?,
         Found::Member { engine } if engine != wanted => {
             let (dir, found) = (config.data_dir(), engine);
@@ -218,11 +218,8 @@ pub(super) fn take_up(
     };
     let place = place(config, layout, disk);
     if place.is_suspect() {
-        tracing::warn!("the state may be damaged: reading all of it");
-        storage::state::read_all(&*recovered.engine)?;
-        // Where there is room for more it looks only as it writes. If that ends this process, too,
-        // the state is condemned.
-        recovered.engine.commit(&[])?;
+        tracing::warn!("the state may be damaged: reading all of it, into a new file");
+        recovered.engine = place.renew(recovered.engine)?;
         place.clear()?;
         mark(Mark::SuspicionCleared);
     }

@@ -14,9 +14,11 @@
 //!   says that it was installed from a leader's snapshot, and a crash came before `current` did.
 
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::defrag::{Defrag, Progress};
 use super::disk::Disk;
 use super::engine::{Engine, Table, View};
 use super::keys;
@@ -57,6 +59,8 @@ pub struct Place {
     pub cache_bytes: usize,
 }
 
+/// Bytes of rows that are copied in one commit.
+const RENEW_STEP_BYTES: usize = 4 * 1024 * 1024;
 /// The length of the longest number in `current`.
 const CURRENT_BYTES_MAX: u64 = 20;
 
@@ -95,6 +99,24 @@ impl Place {
             self.remove_tree(&self.generation(number))?;
         }
         Ok(engine.1)
+    }
+
+    /// Copies the rows of an engine that may be damaged into a fresh generation, which counts from
+    /// here on: all of them are read, and what the engine notes beside them is made anew. Without
+    /// room for that they are only read.
+    pub fn renew(&self, engine: Arc<dyn Engine>) -> Result<Arc<dyn Engine>, Fault> {
+        if self.free_bytes()? < 2 * engine.used_bytes()? {
+            read_all(&*engine)?;
+            return Ok(engine);
+        }
+        let old = self.current()?;
+        let (generation, copy) = self.create_next()?;
+        let mut defrag = Defrag::new();
+        while defrag.step(&*engine, &*copy, RENEW_STEP_BYTES)? == Progress::More {}
+        self.make_current(generation)?;
+        drop_dead(engine);
+        self.remove(old)?;
+        Ok(copy)
     }
 
     /// Makes an empty generation beside those there are, and says its number.
@@ -203,6 +225,14 @@ impl Place {
             }
         })
     }
+}
+
+/// Drops an engine as a panic would: redb then writes nothing more, which could end in one.
+fn drop_dead(engine: Arc<dyn Engine>) {
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        let _engine = engine;
+        resume_unwind(Box::new(()));
+    }));
 }
 
 /// How far the state an engine holds has come.

@@ -19,7 +19,7 @@ use super::clients::Services;
 use super::network::{Link, Wire};
 use super::panics::words;
 use super::profile::Profile;
-use super::tasks::Life;
+use super::tasks::{Life, end};
 
 /// Why a process ended of itself.
 #[derive(Clone, Debug)]
@@ -244,8 +244,7 @@ impl Seat {
     pub fn die(&mut self, how: Crash) {
         // While it is dropped it must not reach the disk any more.
         self.disk.stop_at(self.disk.operations());
-        let process = self.process.take();
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(process)));
+        end(self.process.take());
         self.disk.crash(how);
         self.harmed = false;
         self.paused_until_us = 0;
