@@ -240,17 +240,17 @@ func TestSnapshotKills(t *testing.T) {
 		case strings.Contains(said, `"installed a snapshot"`):
 			// Most of the next ones shall come before that.
 			within, after = max(pause, within/2), after+1
-			// It shall need another one.
-			enough := l.Answers() + 1000
-			harness.Eventually(t, time.Minute, func() string {
-				if l.Answers() < enough {
-					return "too little load"
-				}
-				return ""
-			})
 		default:
 			within, amid = within*5/4, amid+1
 		}
+		// It shall need another one, even if it has this one and was killed before it said so.
+		enough := l.Answers() + 1000
+		harness.Eventually(t, time.Minute, func() string {
+			if l.Answers() < enough {
+				return "too little load"
+			}
+			return ""
+		})
 		verify := exec.Command(c.Program.Path, "verify", follower.Options.DataDir)
 		if text, err := verify.CombinedOutput(); err != nil {
 			t.Fatalf("after a kill: %v: %s", err, text)
