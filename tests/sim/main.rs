@@ -75,7 +75,7 @@ const REGRESSIONS: [(Mistake, &str); 5] = [
     (Mistake::LearnerUnseen, "reads beside a learner were answered without a question"),
 ];
 /// Within how many seeds.
-const FOUND_WITHIN: u64 = 100;
+const FOUND_WITHIN: u64 = 200;
 
 /// What became of a seed.
 #[derive(Default)]
