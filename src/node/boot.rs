@@ -115,6 +115,8 @@ pub(super) struct Recovered {
     hard_state: raft::HardState,
     /// The newest mark in the log.
     snapshot: wal::Snapshot,
+    /// The entry that the log begins after.
+    beginning: Boundary,
     entries: Vec<raft::Entry>,
 }
 
@@ -199,13 +201,7 @@ pub(super) fn take_up(
                 return Err(BootError::Forgotten(why));
             }
             if place(config, layout, disk).is_condemned() {
-                return Err(Fault::Corrupt {
-                    path: layout.state.clone(),
-                    offset: 0,
-                    what: "opening it ended the process before".into(),
-                    advice: "Replace this member, or restore it from a snapshot.",
-                }
-                .into());
+                return Err(damaged(layout, "opening it ended the process before".into()).into());
             }
             rebuild::opens(&layout.state);
             let mut recovered = recover(config, layout, means)?;
@@ -267,7 +263,8 @@ fn begin(
         if joined.is_some() { "joining a cluster" } else { "founded a new cluster" }
     );
     let snapshot = wal::Snapshot::default();
-    Ok(Recovered { engine, wal, cluster_id, member_id, hard_state, snapshot, entries })
+    let beginning = Boundary::default();
+    Ok(Recovered { engine, wal, cluster_id, member_id, hard_state, snapshot, beginning, entries })
 }
 
 /// What a member that joins a running cluster was told by the others.
@@ -382,9 +379,8 @@ fn recover(config: &Config, layout: &Layout, means: &Means) -> Result<Recovered,
     let disk = &means.disk;
     let (wal, recovered) = Wal::open(disk.clone(), &layout.wal, None, means.log)?;
     let engine = place(config, layout, disk).open(recovered.snapshot.index)?;
-    let first = recovered.entries.first();
-    let first = first.map(|entry| Boundary { index: entry.index, term: entry.term });
-    reach(layout, &*engine, records::beginning(recovered.snapshot, first))?;
+    let beginning = records::beginning(&recovered);
+    reach(layout, &*engine, beginning)?;
     let wal::Identity { cluster_id, member_id } = recovered.identity;
     Ok(Recovered {
         engine,
@@ -393,6 +389,7 @@ fn recover(config: &Config, layout: &Layout, means: &Means) -> Result<Recovered,
         member_id,
         hard_state: records::hard_state(recovered.hard_state),
         snapshot: recovered.snapshot,
+        beginning,
         entries: recovered.entries.into_iter().map(records::from_record).collect(),
     })
 }
@@ -404,12 +401,15 @@ pub(super) fn reach(layout: &Layout, engine: &dyn Engine, log: Boundary) -> Resu
     if applied >= log.index {
         return Ok(());
     }
-    Err(Fault::Corrupt {
-        path: layout.state.clone(),
-        offset: 0,
-        what: format!("it ends at entry {applied}, but the log begins after entry {}", log.index),
-        advice: "Replace this member, or restore it from a snapshot.",
-    })
+    let begins = log.index;
+    let what = format!("it ends at entry {applied}, but the log begins after entry {begins}");
+    Err(damaged(layout, what))
+}
+
+/// Damage to a state as a whole.
+fn damaged(layout: &Layout, what: String) -> Fault {
+    let advice = "Replace this member, or restore it from a snapshot.";
+    Fault::Corrupt { path: layout.state.clone(), offset: 0, what, advice }
 }
 
 /// Refuses a log that is older than what others were promised with it, from now on.
@@ -477,8 +477,7 @@ pub(super) fn core(
     machine: &Machine,
 ) -> Result<Core, Fault> {
     let mut entries = std::mem::take(&mut recovered.entries);
-    let first = entries.first().map(|entry| Boundary { index: entry.index, term: entry.term });
-    let boundary = records::beginning(recovered.snapshot, first);
+    let boundary = recovered.beginning;
     entries.retain(|entry| entry.index > boundary.index);
     let heartbeat_ms = config.heartbeat_interval.as_millis().max(1);
     Core::new(Boot {

@@ -27,7 +27,7 @@ use super::{forgotten, records, snapshots};
 use crate::config::Config;
 use crate::error::Fault;
 use crate::machine::Applied;
-use crate::raft::{Boundary, HardState, Persist, Snapshot, SnapshotMetadata};
+use crate::raft::{HardState, Persist, Snapshot, SnapshotMetadata};
 use crate::storage::disk::{Disk, RealDisk};
 use crate::storage::layout::Layout;
 use crate::storage::state::{CONDEMNED, Place, SUSPECT};
@@ -173,9 +173,7 @@ fn put_aside(layout: &Layout) -> Result<(), Fault> {
 
 /// Has the log agree with a state that it did not lead to.
 fn fit(wal: &mut Wal, log: &wal::Recovered, applied: Applied) -> Result<(), BootError> {
-    let first = log.entries.first();
-    let first = first.map(|entry| Boundary { index: entry.index, term: entry.term });
-    let before = records::beginning(log.snapshot, first);
+    let before = records::beginning(log);
     if applied.index < before.index {
         return Err(BootError::Unusable(format!(
             "it is as of entry {}, but the log begins after entry {}",
@@ -208,6 +206,7 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     use super::*;
+    use crate::raft::Boundary;
     use crate::storage::disk::SimDisk;
     use crate::storage::disk::sim::{Crash, Seed};
     use crate::storage::engine::{Table, Write};

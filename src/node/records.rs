@@ -29,15 +29,14 @@ pub(super) fn mark(wal: &mut Wal, applied: Applied) -> Result<wal::Appended, Fau
     wal.append(&wal::Batch { snapshot: Some(wal::Mark::Taken(snapshot)), ..wal::Batch::default() })
 }
 
-/// The entry that a log begins after, from its newest mark and its first entry. The term of the
-/// entry before the first is on disk only if a mark has it; else the first one is that itself,
-/// unless the log is whole.
-pub(super) fn beginning(mark: wal::Snapshot, first: Option<Boundary>) -> Boundary {
-    let wal::Snapshot { index, term } = mark;
-    match first {
+/// The entry that a log begins after. The term of the entry before the first is on disk only if the
+/// newest mark has it; else the first one is that itself, unless the log is whole.
+pub(super) fn beginning(log: &wal::Recovered) -> Boundary {
+    let wal::Snapshot { index, term } = log.snapshot;
+    match log.entries.first() {
         None => Boundary { index, term },
         Some(first) if first.index == index + 1 => Boundary { index, term },
-        Some(first) if first.index > 1 => first,
+        Some(first) if first.index > 1 => Boundary { index: first.index, term: first.term },
         Some(_) => Boundary::default(),
     }
 }

@@ -227,10 +227,11 @@ impl Place {
     }
 }
 
-/// Drops an engine as a panic would: redb then writes nothing more, which could end in one.
-fn drop_dead(engine: Arc<dyn Engine>) {
+/// Drops what may hold the last of an engine as a panic would: redb then writes nothing more, which
+/// could end in one if it is damaged.
+pub fn drop_dead<T>(dead: T) {
     let _ = catch_unwind(AssertUnwindSafe(|| {
-        let _engine = engine;
+        let _dead = dead;
         resume_unwind(Box::new(()));
     }));
 }

@@ -34,8 +34,7 @@ pub type Roll = BTreeMap<u64, Known>;
 /// A list that a client was shown.
 #[derive(Debug)]
 pub struct Told {
-    /// How much of the log somebody had been shown the outcome of before it was asked for; 0 if it
-    /// may be an old one.
+    /// How much of the log somebody had been shown the outcome of before it was asked for.
     pub floor: u64,
     pub roll: Roll,
     /// Whether it may come from a member that is not up to date.

@@ -12,6 +12,7 @@ use kvorum::raft::Flow;
 use kvorum::sim::{Died, Ground, Member, Part, Skew};
 use kvorum::storage::disk::sim::{Crash, SimDisk};
 use kvorum::storage::layout::Layout;
+use kvorum::storage::state::drop_dead;
 use kvorum::storage::wal;
 use parking_lot::Mutex;
 
@@ -19,7 +20,7 @@ use super::clients::Services;
 use super::network::{Link, Wire};
 use super::panics::words;
 use super::profile::Profile;
-use super::tasks::{Life, end};
+use super::tasks::Life;
 
 /// Why a process ended of itself.
 #[derive(Clone, Debug)]
@@ -244,7 +245,7 @@ impl Seat {
     pub fn die(&mut self, how: Crash) {
         // While it is dropped it must not reach the disk any more.
         self.disk.stop_at(self.disk.operations());
-        end(self.process.take());
+        drop_dead(self.process.take());
         self.disk.crash(how);
         self.harmed = false;
         self.paused_until_us = 0;

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
+use kvorum::storage::state::drop_dead;
 use parking_lot::Mutex;
 
 /// One run of a member's process.
@@ -66,12 +67,12 @@ impl Tasks {
             gone.push(std::mem::replace(&mut task.work, Box::pin(std::future::ready(()))));
         }
         self.all.retain(|_, task| task.owner != Some(life));
-        gone.into_iter().for_each(end);
+        gone.into_iter().for_each(drop_dead);
     }
 
     /// Ends everything.
     pub fn drop_all(&mut self) {
-        std::mem::take(&mut self.all).into_values().for_each(|task| end(task.work));
+        std::mem::take(&mut self.all).into_values().for_each(|task| drop_dead(task.work));
     }
 
     /// Those that were woken, and whose they are; in order, for what wakes several at once may hold
@@ -99,17 +100,8 @@ impl Tasks {
         if !matches!(polled, Ok(Poll::Pending))
             && let Some(task) = self.all.remove(&number)
         {
-            end(task.work);
+            drop_dead(task.work);
         }
         polled.map(drop)
     }
-}
-
-/// Drops what may hold the last of an engine as a panic would: nothing is closed in order, which
-/// on a disk that has rotted could end in one.
-pub fn end<T>(dead: T) {
-    let _ = catch_unwind(AssertUnwindSafe(|| {
-        let _dead = dead;
-        resume_unwind(Box::new(()));
-    }));
 }

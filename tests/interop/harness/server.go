@@ -339,25 +339,13 @@ func FreeURL(t testing.TB) string {
 func StartCluster(t testing.TB, program Program, n int, options Options) []*Server {
 	t.Helper()
 	members := make([]*Server, n)
-	names := make([]string, n)
 	for i := range members {
 		member := options
 		member.Name = fmt.Sprintf("m%d", i)
 		member.PeerURL = FreeURL(t)
 		member.InitialCluster = "later"
 		members[i] = New(t, program, member)
-		names[i] = member.Name + "=" + member.PeerURL
 	}
-	for _, member := range members {
-		member.Options.InitialCluster = strings.Join(names, ",")
-		if err := member.Spawn(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, member := range members {
-		if err := member.WaitReady(); err != nil {
-			t.Fatal(err)
-		}
-	}
+	Found(t, members...)
 	return members
 }
