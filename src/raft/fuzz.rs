@@ -89,6 +89,9 @@ impl Disk {
 struct Member {
     core: Core,
     disk: Disk,
+    /// The last entry that was ever written in the term on disk. A leader that takes back what it
+    /// said in its term may have left less.
+    written: u64,
     state: State,
     writing: VecDeque<Persist>,
     applying: VecDeque<Entry>,
@@ -131,6 +134,7 @@ impl Member {
         let core = boot(&disk, 1)?;
         let mut member = Self {
             core,
+            written: disk.last_index(),
             state: disk.state.clone(),
             disk,
             writing: VecDeque::new(),
@@ -381,8 +385,8 @@ impl Member {
                 assert!(is_past || vote == (message.term, message.to), "an unwritten vote");
             }
             MessageType::MsgAppendResponse if !message.reject => {
-                let last = self.disk.last_index();
-                assert!(is_past || message.index <= last, "unwritten entries are acknowledged");
+                let is_written = message.index <= self.written;
+                assert!(is_past || is_written, "unwritten entries are acknowledged");
             }
             MessageType::MsgRequestVote | MessageType::MsgAppend | MessageType::MsgHeartbeat => {
                 assert!(written.term >= message.term, "an unwritten term");
@@ -415,6 +419,8 @@ impl Member {
             let revoted = now.term == before.term && before.vote != 0 && now.vote != before.vote;
             assert!(!revoted, "a second vote in term {}", now.term);
             assert!(now.commit <= self.disk.last_index(), "a commit beyond the log is written");
+            let last = self.disk.last_index();
+            self.written = if now.term == before.term { self.written.max(last) } else { last };
             self.disk.hard_state = now;
         }
         let Some(number) = number else { return };
@@ -468,6 +474,7 @@ impl Member {
         // only says that it leads may not.
         let certain = self.disk.hard_state.commit.max(self.state.index);
         self.committed.retain(|index, _| *index <= certain);
+        self.written = self.disk.last_index();
         self.core = boot(&self.disk, self.runs)?;
         Some(())
     }

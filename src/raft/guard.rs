@@ -11,7 +11,9 @@
 //!   conf changes do not exist for us.
 
 use ::raft::StateRole;
-use ::raft::eraftpb::{ConfState, Entry, EntryType, Message, MessageType, Snapshot};
+use ::raft::eraftpb::{
+    ConfState, Entry, EntryType, Message, MessageType, Snapshot, SnapshotMetadata,
+};
 
 use super::conf::{self, Change, Kind};
 use super::core::{Core, Refusal};
@@ -206,13 +208,14 @@ impl Core {
     ///   changes among entries that the snapshot replaced.
     /// - As the sole voter with entries that are not durable: it wins at once, and asserts that a
     ///   new leader's log is on disk.
+    ///
+    /// One that leads campaigns, too, if a message of a later term asks for it.
     pub(super) fn must_not_campaign(&self) -> bool {
         let raft = &self.node.raft;
         let log = &raft.raft_log;
         let is_installing = log.applied < self.node.store().boundary().index;
         let wins_alone = raft.promotable() && raft.prs().is_singleton();
-        raft.state != StateRole::Leader
-            && (is_installing || (wins_alone && log.persisted < log.last_index()))
+        is_installing || (wins_alone && log.persisted < log.last_index())
     }
 
     /// Checks what depends on our log.
@@ -230,6 +233,13 @@ impl Core {
                     && message.index > last =>
             {
                 Err(Malformed::AckBeyondLog(message.index).into())
+            }
+            // raft-rs believes one that ends where the log is committed, with another term.
+            MessageType::MsgSnapshot => {
+                let &SnapshotMetadata { index, term, .. } = message.get_snapshot().get_metadata();
+                let log = &raft.raft_log;
+                let is_denied = index == log.committed && log.term(index) != Ok(term);
+                if is_denied { Err(Malformed::BadSnapshot(index, term).into()) } else { Ok(()) }
             }
             _ => Ok(()),
         }
