@@ -291,6 +291,24 @@ mod tests {
         assert!(fault.to_string().contains("ends at entry 0, but"), "{fault}");
     }
 
+    /// A state made again need not have come to where the log's newest mark is, which had whatever
+    /// was beside it looked at (simulated seed 5000000506 of 2026-11-22: a power cut brought the
+    /// damaged state back).
+    #[test]
+    fn what_is_made_again_stays_alone() {
+        let disk = SimDisk::new(1);
+        let old = place(&disk).create().expect("an empty state");
+        let (next, engine) = place(&disk).create_next().expect("another");
+        place(&disk).make_current(next).expect("it counts");
+        drop((old, engine));
+        drop(place(&disk).begin().expect("an empty state"));
+        for seed in 0..32 {
+            let cut = disk.fork();
+            cut.crash(Crash::Subset(seed));
+            assert!(!cut.exists(Path::new("/state/2/redb")), "crash {seed}");
+        }
+    }
+
     /// Damage to what redb notes of its free pages is seen by nobody who only reads (simulated seed
     /// 4200000778 of 2026-11-22: each process read everything, and ended with its first commit).
     #[test]

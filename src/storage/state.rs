@@ -72,10 +72,15 @@ impl Place {
         Ok(engine)
     }
 
-    /// Makes the first generation, empty, which does not count yet.
+    /// Makes the first generation, empty, which does not count yet. What was there before does not
+    /// come back with a crash.
     pub fn begin(&self) -> Result<(u64, Arc<dyn Engine>), Fault> {
         self.remove_tree(&self.dir)?;
         self.create_dir(&self.dir)?;
+        if let Some(parent) = self.dir.parent() {
+            let synced = self.disk.sync_dir(parent);
+            synced.map_err(|error| Fault::io("sync", parent, error))?;
+        }
         Ok((1, self.open_generation(1)?))
     }
 

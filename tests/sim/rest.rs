@@ -226,7 +226,12 @@ impl World {
             ..RangeRequest::default()
         };
         let read = process.services.node.read(|view| view.range(&all));
-        let response = read.map_err(|error| format!("m{seat}: {error}"))?;
+        let response = match read {
+            Ok(response) => response,
+            // It is found now, and is never served.
+            Err(_) if self.is_rotten(seat) => return Ok(()),
+            Err(error) => return Err(format!("m{seat}: {error}")),
+        };
         let revision = response.header.as_ref().map_or(0, |header| header.revision);
         if revision != self.witness.revision {
             let wanted = self.witness.revision;

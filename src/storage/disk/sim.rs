@@ -231,6 +231,12 @@ impl World {
         }
     }
 
+    /// Whether a change is of a directory below this one that was removed.
+    fn is_gone(&self, rename: &Rename, dir: &Path) -> bool {
+        let parent = rename.from.as_deref().and_then(Path::parent);
+        parent.is_some_and(|parent| parent.starts_with(dir) && !self.directories.contains(parent))
+    }
+
     fn used(&self) -> u64 {
         let blocks = |inode: &u64| self.inodes.get(inode).map_or(0, Inode::blocks);
         self.names.values().map(blocks).sum::<u64>() * BLOCK
@@ -390,8 +396,9 @@ impl Disk for SimDisk {
         let mut world = self.0.lock();
         let fate = world.begin()?;
         if fate == Fate::Done {
-            let (covered, rest) =
-                std::mem::take(&mut world.renames).into_iter().partition(|r| r.touches(dir));
+            let renames = std::mem::take(&mut world.renames);
+            let touches = |rename: &Rename| rename.touches(dir) || world.is_gone(rename, dir);
+            let (covered, rest) = renames.into_iter().partition(touches);
             world.renames = covered;
             world.settle_names(|_| true);
             world.renames = rest;
