@@ -13,6 +13,7 @@ use super::reader::Shared;
 use super::revision::Revision;
 use crate::error::{Error, Failure, Fault};
 use crate::span::Span;
+use crate::storage::engine::Table;
 
 /// The state at one moment, borrowed.
 #[derive(Clone, Copy, Debug)]
@@ -78,14 +79,13 @@ impl State<'_> {
         found.into_iter().zip(wanted).map(row).collect()
     }
 
-    /// Why a row the index knew is gone: compaction has passed `at` meanwhile, or a bug.
+    /// Why a row the index knew is gone: compaction has passed `at` meanwhile, or damage hides it.
     fn missing(&self, at: i64, revision: Revision) -> Failure {
         let compact_revision = self.shared.published.load().compact_revision;
         if at < compact_revision.max(self.compact_revision) {
             return Error::Compacted.into();
         }
-        let what = format!("row {revision:?}, needed at {at}, is neither buffered nor stored");
-        Fault::Broken(what).into()
+        Fault::row(Table::Key.name(), &revision.row_key(false), "it is missing").into()
     }
 
     /// Whether any key of `span` is live.

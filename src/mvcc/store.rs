@@ -19,7 +19,7 @@ use super::state::State;
 use super::txn::WriteTxn;
 use crate::error::Fault;
 use crate::limits;
-use crate::storage::engine::{Engine, Table, View, Write};
+use crate::storage::engine::{Engine, Table, View, Write, check_found, count_bytes};
 use crate::storage::keys;
 
 /// The writer. There is one, owned by whoever applies the log.
@@ -49,7 +49,7 @@ impl Store {
     /// As [`Store::open`], and sooner with an image of an earlier state of the same engine. One
     /// that does not serve any more is not used.
     pub fn open_with(engine: Arc<dyn Engine>, image: Option<Image>) -> Result<Self, Fault> {
-        let loaded = Loaded::from(&*engine.view()?, image)?;
+        let loaded = Loaded::from(&*engine, image)?;
         let shared = Shared {
             published: ArcSwap::from_pointee(loaded.published()),
             rows: Rows::new(engine),
@@ -63,7 +63,7 @@ impl Store {
     /// For a member that fell behind and was sent a snapshot: the other state is a later one of the
     /// same history.
     pub fn restore(&mut self, engine: Arc<dyn Engine>) -> Result<(), Fault> {
-        let loaded = Loaded::from(&*engine.view()?, None)?;
+        let loaded = Loaded::from(&*engine, None)?;
         // The order matters to readers: whoever finds the buffer empty must find the new engine.
         self.shared.rows.replace_engine(engine);
         self.shared.rows.clear();
@@ -136,7 +136,8 @@ struct Loaded {
 }
 
 impl Loaded {
-    fn from(view: &dyn View, image: Option<Image>) -> Result<Self, Fault> {
+    fn from(engine: &dyn Engine, image: Option<Image>) -> Result<Self, Fault> {
+        let view = &*engine.view()?;
         let meta = |key: &[u8]| match view.get(Table::Meta, key)? {
             Some(value) => possible(Table::Meta, key, keys::decode_compact_revision(key, &value)?),
             None => Ok(-1),
@@ -153,34 +154,13 @@ impl Loaded {
             }
             None => Default::default(),
         };
-        let from = match newest.main {
-            0 => Bytes::new(),
-            _ => Revision::new(newest.main, newest.sub + 1).row_key(false),
-        };
-        let mut last = None;
-        view.scan(Table::Key, &from, None, &mut |key, row| {
-            let (revision, tombstone) = Revision::from_row_key(key)?;
-            if possible(Table::Key, key, revision.main)? == 0 {
-                return Err(Fault::row(Table::Key.name(), key, "before the first revision"));
-            }
-            // A put and a deletion have different keys, and may not share a place in history.
-            if last.replace(revision) == Some(revision) {
-                return Err(Fault::row(Table::Key.name(), key, "a second row of its revision"));
-            }
-            let fields = Fields::decode(row)?;
-            let facts = Facts {
-                revision,
-                create_revision: fields.create_revision,
-                version: fields.version,
-                leased: fields.lease != 0,
-            };
-            index.put(fields.key, Head { facts, tombstone });
-            if tombstone {
-                compactor.tombstone(revision, Bytes::copy_from_slice(fields.key));
-            }
-            newest = revision;
-            Ok(ControlFlow::Continue(()))
-        })?;
+        let is_whole = newest.main == 0;
+        let found = read_rows(view, &mut newest, &mut index, &mut compactor)?;
+        if is_whole {
+            // A row that damage hides would be a key that nobody knows of.
+            let others = Table::ALL.into_iter().filter(|table| *table != Table::Key);
+            check_found(engine, found + count_bytes(view, others)?)?;
+        }
         compactor.finished(finished, &mut index);
         if scheduled > finished {
             compactor.resume(scheduled);
@@ -210,6 +190,45 @@ impl Loaded {
             compactor: self.compactor,
         }
     }
+}
+
+/// Takes up the rows behind `newest`, all of them if it is none; how many bytes they have.
+fn read_rows(
+    view: &dyn View,
+    newest: &mut Revision,
+    index: &mut Index,
+    compactor: &mut Compactor,
+) -> Result<u64, Fault> {
+    let from = match newest.main {
+        0 => Bytes::new(),
+        _ => Revision::new(newest.main, newest.sub + 1).row_key(false),
+    };
+    let (mut last, mut found) = (None, 0);
+    view.scan(Table::Key, &from, None, &mut |key, row| {
+        found += (key.len() + row.len()) as u64;
+        let (revision, tombstone) = Revision::from_row_key(key)?;
+        if possible(Table::Key, key, revision.main)? == 0 {
+            return Err(Fault::row(Table::Key.name(), key, "before the first revision"));
+        }
+        // A put and a deletion have different keys, and may not share a place in history.
+        if last.replace(revision) == Some(revision) {
+            return Err(Fault::row(Table::Key.name(), key, "a second row of its revision"));
+        }
+        let fields = Fields::decode(row)?;
+        let facts = Facts {
+            revision,
+            create_revision: fields.create_revision,
+            version: fields.version,
+            leased: fields.lease != 0,
+        };
+        index.put(fields.key, Head { facts, tombstone });
+        if tombstone {
+            compactor.tombstone(revision, Bytes::copy_from_slice(fields.key));
+        }
+        *newest = revision;
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(found)
 }
 
 /// A revision that a row names, if there can be later ones.

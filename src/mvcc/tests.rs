@@ -101,6 +101,8 @@ enum Command {
         #[arg(key)]
         max: Option<usize>,
     },
+    /// `lose revision [sub]`: the engine does not show a row any more.
+    Lose(i64, Option<u32>),
     /// `previous key revision`
     Previous(String, i64),
     /// `compact revision`: accepts and publishes.
@@ -260,6 +262,11 @@ impl goldenscript::Runner for Script {
                 Ok(String::new())
             }
             Command::History { from, max } => self.history(*from, *max),
+            Command::Lose(main, sub) => {
+                let key = Revision::new(*main, sub.unwrap_or(0)).row_key(false);
+                self.engine.lose(Table::Key, &key);
+                Ok(String::new())
+            }
             Command::Previous(key, revision) => {
                 let row = self.reader.previous(&bytes(key), *revision)?;
                 Ok(row.map(|row| show(&row)).transpose()?.unwrap_or("nothing".into()))

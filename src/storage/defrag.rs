@@ -27,7 +27,7 @@ use std::ops::{ControlFlow, Range};
 
 use bytes::{Bytes, BytesMut};
 
-use super::engine::{Engine, Table, Write};
+use super::engine::{Engine, Table, Write, check_found};
 use crate::error::Fault;
 
 /// What a row costs beside its bytes, so that many small rows do not make a long step.
@@ -56,7 +56,8 @@ impl Defrag {
         Self::default()
     }
 
-    /// Copies about `budget_bytes` of rows from `source` to `copy`, one at least, in one commit.
+    /// Copies about `budget_bytes` of rows from `source` to `copy`, one at least, in one commit. A
+    /// source that has not shown all of its rows when it is done is damaged.
     pub fn step(
         &mut self,
         source: &dyn Engine,
@@ -90,6 +91,9 @@ impl Defrag {
         }
         drop(view);
         copy.commit(&batch.writes())?;
+        if self.progress() == Progress::Done && copy.misses_rows() {
+            check_found(source, copy.used_bytes()?)?;
+        }
         Ok(self.progress())
     }
 

@@ -54,6 +54,13 @@ impl Mem {
         mem
     }
 
+    /// Loses a row, as damage to a page would: it is not found, and nothing else says so.
+    #[cfg(test)]
+    pub fn lose(&self, table: Table, key: &[u8]) {
+        let mut disk = self.disk.lock();
+        Arc::make_mut(&mut disk.now.maps[table as usize]).remove(key);
+    }
+
     /// Falls back by up to `commits` commits; returns by how many.
     pub fn rewind(&self, commits: usize) -> usize {
         let mut disk = self.disk.lock();

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::storage::engine::conformance::{assert_same, contents, delete, put};
 use crate::storage::mem::Mem;
+use crate::storage::state::read_all;
 
 /// What the owner of an engine does while it is defragmented.
 #[derive(Clone, Debug)]
@@ -96,4 +97,16 @@ fn a_copy_with_rows_is_refused() {
     copy.commit(&[put(Table::Lease, "l", "")]).unwrap();
     let refused = Defrag::new().step(&source, &copy, 1).unwrap_err();
     assert_eq!(refused.to_string(), "broken invariant: the copy already has rows in lease");
+}
+
+#[test]
+fn rows_that_are_not_found_are_missed() {
+    let (source, copy) = (Mem::new(), Mem::new());
+    source.commit(&[put(Table::Key, "a", "1"), put(Table::Key, "b", "2")]).unwrap();
+    read_all(&source).expect("it is whole");
+    source.lose(Table::Key, b"a");
+    for refused in [read_all(&source), Defrag::new().step(&source, &copy, 100).map(drop)] {
+        let told = refused.expect_err("a row is gone").to_string();
+        assert!(told.contains("2 bytes of rows are found of 4"), "{told}");
+    }
 }
