@@ -36,8 +36,10 @@ pub const PROPOSALS_HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const APPLY_LAG_MAX: u64 = 5000;
 /// The longest that applied rows stay out of the engine while nothing else asks for a checkpoint.
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(500);
-/// Bytes of rows in memory that make a checkpoint due at once.
+/// Bytes of memory for applied rows that make a checkpoint due at once.
 pub const CHECKPOINT_BYTES: u64 = 16 * 1024 * 1024;
+/// Bytes of memory for applied rows at which nothing is applied until the checkpoint is there.
+pub const CHECKPOINT_AWAITED_BYTES: u64 = 64 * 1024 * 1024;
 /// Connections the kernel holds until they are accepted, if its own limit is not lower; beyond it
 /// clients have to try again, and their kernels do so after a second.
 pub const LISTEN_BACKLOG: i32 = 4096;

@@ -30,6 +30,8 @@ marks! {
     CheckpointMadeLater,
     /// And was given up, because the member stopped.
     CheckpointGivenUp,
+    /// Nothing was applied until a checkpoint was there, for too much was on its way.
+    ApplyAwaitedCheckpoint,
     /// An arriving state found no space.
     SnapshotWithoutSpace,
     /// A process ended because its disk was full.

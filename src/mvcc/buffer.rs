@@ -30,6 +30,10 @@ const CHUNK_ROWS: usize = if cfg!(test) { 8 } else { 512 };
 /// A chunk takes no further row once its rows hold this many bytes.
 const CHUNK_BYTES: u64 = 1 << 20;
 
+/// What a row takes beside its bytes: its slot, what keeps its bytes alive, and what becomes of
+/// both in a commit. Of the rows of deletions it is most.
+const ROW_EXTRA_BYTES: u64 = 256;
+
 /// A row as the buffer holds it.
 #[derive(Clone, Debug)]
 pub struct Row {
@@ -130,6 +134,15 @@ impl Buffer {
     pub fn bytes(&self) -> u64 {
         let checkpointed = self.checkpointed.load(Ordering::Relaxed);
         self.appended.load(Ordering::Relaxed).saturating_sub(checkpointed)
+    }
+
+    /// Bytes of memory that rows take until the engine holds them. A chunk takes what it can with
+    /// its first row.
+    pub fn memory(&self) -> u64 {
+        match self.bytes() {
+            0 => 0,
+            bytes => bytes + (self.list.load().len() * CHUNK_ROWS) as u64 * ROW_EXTRA_BYTES,
+        }
     }
 
     /// Bytes of all rows ever appended.

@@ -94,6 +94,11 @@ impl Reader {
         self.shared.rows.buffer.bytes()
     }
 
+    /// Bytes of memory for those, and for their way there.
+    pub fn buffer_memory(&self) -> u64 {
+        self.shared.rows.buffer.memory()
+    }
+
     /// Bytes of all rows applied since the store was opened.
     pub fn applied_bytes(&self) -> u64 {
         self.shared.rows.buffer.appended_bytes()

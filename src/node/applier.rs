@@ -9,7 +9,8 @@
 //! what it [awaits](Awaited) and puts off every other job until it has come.
 //!
 //! Invariants:
-//! - Only one checkpoint is on its way. What changes meanwhile goes into the next.
+//! - Only one checkpoint is on its way. What changes meanwhile goes into the next, and what that
+//!   may come to is bounded: faster than the engine takes rows, nothing is applied.
 //! - Answers leave after the view that shows their effect.
 
 use std::collections::{HashMap, VecDeque};
@@ -93,7 +94,23 @@ pub(super) struct Parts {
     pub clock: super::Clock,
     pub pace: compaction::Pace,
     pub images: images::Pace,
+    pub room: Room,
     pub errands: Errands,
+}
+
+/// How much memory applied rows may take on their way into the engine, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// This much makes a checkpoint due at once.
+    pub due: u64,
+    /// With this much, nothing is applied until the checkpoint is there.
+    pub full: u64,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { due: limits::CHECKPOINT_BYTES, full: limits::CHECKPOINT_AWAITED_BYTES }
+    }
 }
 
 /// Starts the thread. It ends on [`Job::Stop`], after a last checkpoint.
@@ -230,18 +247,23 @@ impl Applier {
             return Ok(());
         }
         match job {
-            Job::Apply(entries) => self.apply(entries)?,
+            Job::Apply(entries) => self.apply(entries.into_iter())?,
             Job::Expect(expected) => self.expected.extend(expected),
             Job::ConfState(conf_state) => self.changed(conf_state)?,
             Job::Install(staged) => self.install(staged),
             Job::Installed(engine) => self.installed(engine)?,
             Job::Ask(question) => question(&mut self.parts.machine),
             Job::Flush(reply) => self.flushes.push(reply),
-            Job::Checkpointed => self.checkpointed(),
+            Job::Checkpointed => self.checkpointed()?,
             Job::AwaitCompaction(reply) => self.compaction.wait(reply, self.now),
             Job::Stop => self.ending = Ending::Asked,
         }
         Ok(())
+    }
+
+    /// Whether a checkpoint must be there before anything else is applied.
+    fn is_full(&self) -> bool {
+        self.parts.reader.buffer_memory() >= self.parts.room.full
     }
 
     fn maybe_checkpoint(&mut self) {
@@ -251,13 +273,13 @@ impl Applier {
         let age = self.now.saturating_duration_since(self.last_checkpoint);
         let due = self.dirty
             && (age >= limits::CHECKPOINT_INTERVAL
-                || self.parts.reader.buffered_bytes() >= limits::CHECKPOINT_BYTES);
+                || self.parts.reader.buffer_memory() >= self.parts.room.due);
         if due || !self.flushes.is_empty() {
             self.checkpoint(false);
         }
     }
 
-    fn checkpoint(&mut self, last: bool) {
+    pub(super) fn checkpoint(&mut self, last: bool) {
         let with_image = self.parts.images.take(&self.parts.reader, last);
         let checkpoint = self.parts.machine.take_checkpoint(with_image);
         let _ = self.parts.checkpointer.send(checkpointer::Job::Commit(Box::new(checkpoint)));
@@ -266,15 +288,16 @@ impl Applier {
         self.last_checkpoint = self.now;
     }
 
-    fn checkpointed(&mut self) {
+    fn checkpointed(&mut self) -> Result<(), Fault> {
         for waiter in self.in_flight.take().into_iter().flatten() {
             let _ = waiter.send(());
         }
-        if let Some(Awaited::Checkpoint(staged)) =
-            self.awaited.take_if(|awaited| matches!(awaited, Awaited::Checkpoint(_)))
-        {
-            self.install(staged);
+        match self.awaited.take() {
+            Some(Awaited::Checkpoint(staged)) => self.install(staged),
+            Some(Awaited::Room(rest)) => self.apply(rest)?,
+            other => self.awaited = other,
         }
+        Ok(())
     }
 
     /// The last checkpoint before the end, so that a restart has nothing to replay. It is taken in

@@ -150,7 +150,7 @@ pub(super) fn assemble(
     let missing = Missing::new(config.election_timeout, losing);
     Ok(Assembly {
         driver: driver(&handle, &wires, config, (core, log, peers, missing), ends.driver),
-        applier: applier(&handle, &wires, config, (machine, images), ends.applier),
+        applier: applier(&handle, &wires, config, (machine, images, means.room), ends.applier),
         checkpointer,
         watches: watches::Parts {
             reader: shared.reader.clone(),
@@ -260,7 +260,7 @@ fn applier(
     handle: &Handle,
     wires: &Wires,
     config: &Config,
-    (machine, images): (Machine, images::Pace),
+    (machine, images, room): (Machine, images::Pace, applier::Room),
     jobs: Receiver<applier::Job>,
 ) -> applier::Parts {
     let shared = &handle.shared;
@@ -282,6 +282,7 @@ fn applier(
             pause: config.compaction_sleep_interval,
         },
         images,
+        room,
         errands: shared.errands.clone(),
     }
 }

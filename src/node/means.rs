@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::applier;
 use super::errands::Errands;
 use crate::config::Config;
 use crate::storage::disk::{Disk, RealDisk, Unsynced};
@@ -14,6 +15,7 @@ use crate::storage::wal;
 pub(super) struct Means {
     pub disk: Arc<dyn Disk>,
     pub log: wal::Options,
+    pub room: applier::Room,
     /// Differs from start to start and from member to member.
     pub seed: u64,
     /// Milliseconds of 1970 at the start.
@@ -28,6 +30,7 @@ impl Means {
         Self {
             disk: disk(config),
             log: wal::Options::default(),
+            room: applier::Room::default(),
             seed: rand::random(),
             wall_ms: wall.as_millis() as u64,
             errands: Errands::default(),

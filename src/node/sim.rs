@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use flume::{Receiver, TryRecvError};
 use tokio::sync::mpsc;
 
-use super::applier::{self, Applier};
+use super::applier::{self, Applier, Room};
 use super::boot::{self, BootError, Connect, Told};
 use super::checkpointer::{self, Checkpointer, Wants};
 use super::driver::{self, Driver};
@@ -61,6 +61,8 @@ pub struct Ground {
     pub segment_bytes: u64,
     /// Whether watch streams and what is kept for them have narrow bounds.
     pub tight_watches: bool,
+    /// Whether each applied entry must be in the engine before the next one is applied.
+    pub tight_memory: bool,
     /// What the engine may keep of what it has read.
     pub cache_bytes: usize,
 }
@@ -140,9 +142,11 @@ impl Member {
         keep_time(Some(ground.skew));
         let errands = Errands::default();
         let options = wal::Options { segment_bytes: ground.segment_bytes, prefill: false };
+        let tight = Room { due: 1, full: 1 };
         let means = Means {
             disk: ground.disk,
             log: options,
+            room: if ground.tight_memory { tight } else { Room::default() },
             seed: ground.seed,
             wall_ms: ground.wall_ms,
             errands: super::errands::Errands { simulated: Some(errands.clone()) },

@@ -8,10 +8,11 @@ use prost::Message as _;
 
 use super::super::proposals::Answer;
 use super::super::{clock, fatal, tally, watches};
-use super::detours::Judged;
+use super::detours::{Awaited, Judged};
 use super::{Applier, Committed, Input};
 use crate::error::{Error, Fault};
 use crate::machine::{self, LeaseEffect, Outcome, Reply};
+use crate::marks::{Mark, mark};
 use crate::mvcc::Changes;
 use crate::pb::InternalRaftRequest;
 use crate::planted::{Mistake, planted};
@@ -34,13 +35,13 @@ impl Turn {
 }
 
 impl Applier {
-    pub(super) fn apply(&mut self, entries: Vec<Committed>) -> Result<(), Fault> {
+    pub(super) fn apply(&mut self, entries: vec::IntoIter<Committed>) -> Result<(), Fault> {
         let turn = Turn::begin(self.now, entries.len());
-        self.go_on(turn, entries.into_iter())
+        self.go_on(turn, entries)
     }
 
-    /// Applies what is left of a batch, up to a change of members that raft must make first, and
-    /// shows what came of it.
+    /// Applies what is left of a batch and shows what came of it; or a part, up to a change of
+    /// members that raft must make first, or to what memory there is for rows.
     pub(super) fn go_on(
         &mut self,
         mut turn: Turn,
@@ -65,8 +66,16 @@ impl Applier {
                 self.apply_one(entry, request.flatten(), &mut reply)?
             };
             self.note(&mut turn, index, outcome, reply);
+            if self.is_full() {
+                mark(Mark::ApplyAwaitedCheckpoint);
+                self.awaited = Some(Awaited::Room(entries));
+                break;
+            }
         }
         self.show(turn);
+        if matches!(self.awaited, Some(Awaited::Room(_))) && self.in_flight.is_none() {
+            self.checkpoint(false);
+        }
         Ok(())
     }
 

@@ -30,6 +30,8 @@ pub(super) enum Awaited {
     ConfState(Changing),
     /// The end of the checkpoint under way, which is of the old state and goes into it.
     Checkpoint(Staged),
+    /// The same for the rest of a batch: there is no memory for more rows.
+    Room(vec::IntoIter<Committed>),
     /// The engine of a received state, in the place of ours.
     Engine(Applied),
 }
