@@ -6,8 +6,8 @@
 //!
 //! - **Never early**: a lease nobody revoked does not end before the last promise. So a leader that
 //!   was deposed cannot end it either, when its successor has renewed it (etcd #17425).
-//! - **Never again**: whoever calls after a lease has ended, or after somebody was told that it
-//!   has, is not told that it lives (etcd #20616).
+//! - **Never again**: whoever calls after a lease has ended, unless whoever revokes it still waits,
+//!   or after somebody was told that it has, is not told that it lives (etcd #20616).
 //! - **Late within bounds**: when nothing fails any more, a lease that is not renewed is gone its
 //!   time and [`SLACK`] after its last renewal, or after there was a leader: a new one gives each
 //!   lease its full time.
@@ -100,7 +100,14 @@ impl Life<'_> {
 
     fn never_again(&self) -> Result<(), String> {
         let told = self.ops.iter().filter(|op| op.heard == LeaseHeard::Gone);
-        let gone = told.filter_map(|op| op.end).chain(self.ended).min().unwrap_or(u64::MAX);
+        // While its revocation is under way, that need not have been felt yet.
+        let revokes = |op: &&&LeaseOp| op.ask == LeaseAsk::Revoke;
+        let ended = self.ended.filter(|ended| {
+            let answered = |op: &LeaseOp| op.end.filter(|_| op.heard != LeaseHeard::Unknown);
+            let span = |op: &&LeaseOp| op.call..answered(op).unwrap_or(u64::MAX);
+            !self.ops.iter().filter(revokes).map(span).any(|span| span.contains(ended))
+        });
+        let gone = told.filter_map(|op| op.end).chain(ended).min().unwrap_or(u64::MAX);
         match self.promises().find(|(op, _)| op.call > gone) {
             Some((op, _)) => Err(format!("gone at {gone}, and lives again by {op:?}")),
             None => Ok(()),

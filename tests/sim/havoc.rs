@@ -58,11 +58,18 @@ impl World {
 
     /// A machine loses power, and is not started again of itself.
     pub fn power_cycle(&mut self, seat: usize) {
+        let how = power_cut(&mut self.seed);
+        self.die(seat, how);
+    }
+
+    /// A process is gone; nobody hears it any more.
+    fn die(&mut self, seat: usize, how: Crash) {
         if let Some(process) = &self.seats[seat].process {
             self.tasks.drop_of(process.life);
         }
-        let how = power_cut(&mut self.seed);
         self.seats[seat].die(how);
+        let id = self.seats[seat].id;
+        self.wire.lock().since.retain(|(from, to), _| *from != id && *to != id);
     }
 
     /// The others hear a member from here on.
@@ -114,13 +121,9 @@ impl World {
             Crash::KeepAll if self.seats[seat].harmed => power_cut(&mut self.seed),
             how => how,
         };
-        if let Some(process) = &self.seats[seat].process {
-            self.tasks.drop_of(process.life);
-        }
-        self.seats[seat].die(how);
+        self.die(seat, how);
         self.touch(None);
         let id = self.seats[seat].id;
-        self.wire.lock().since.retain(|(from, to), _| *from != id && *to != id);
         if how == Crash::KeepAll && self.seed.coin() {
             // The machine still answers: nobody listens there.
             for other in &self.seats {
