@@ -11,8 +11,9 @@
 //! calling, and no thread is needed.
 //!
 //! Invariants:
-//! - The rows are read twice, and must be the same rows both times; if the second reading would
-//!   put a page elsewhere than the first, the stream ends in a [`Fault`], never in a wrong file.
+//! - The rows are read twice, and must be all there are, and the same both times; if the second
+//!   reading would put a page elsewhere than the first, the stream ends in a [`Fault`], never in a
+//!   wrong file.
 //! - Memory is a buffer of [`BUFFER_BYTES`], the largest row a few times over, and two pages per
 //!   level of a tree, however large the file.
 //! - Every table becomes a bucket, empty or not.
@@ -42,6 +43,10 @@ pub trait Source {
     fn tables(&self) -> Vec<&str>;
     /// Visits the rows of the `table`th table with `from` ≤ key, in key order.
     fn scan(&self, table: usize, from: &[u8], visit: &mut Visit<'_>) -> Result<(), Fault>;
+    /// Refuses tables of which not all was found, if they can tell.
+    fn check_found(&self, _bytes: u64) -> Result<(), Fault> {
+        Ok(())
+    }
 }
 
 impl Source for Box<dyn View> {
@@ -51,6 +56,10 @@ impl Source for Box<dyn View> {
 
     fn scan(&self, table: usize, from: &[u8], visit: &mut Visit<'_>) -> Result<(), Fault> {
         View::scan(&**self, Table::ALL[table], from, None, visit)
+    }
+
+    fn check_found(&self, bytes: u64) -> Result<(), Fault> {
+        View::check_found(&**self, bytes)
     }
 }
 
@@ -92,15 +101,17 @@ impl<S: Source> Writer<S> {
     /// Reads all rows once to know where each will be.
     pub fn plan(source: S) -> Result<Self, Fault> {
         let mut out = Output { next_page: TABLES_PAGE, bytes: None };
-        let mut roots = Vec::new();
+        let (mut roots, mut found) = (Vec::new(), 0);
         for table in 0..source.tables().len() {
             let mut tree = Tree::default();
             source.scan(table, &[], &mut |key, value| {
+                found += (key.len() + value.len()) as u64;
                 tree.add_row(key, value, &mut out)?;
                 Ok(ControlFlow::Continue(()))
             })?;
             roots.push(tree.finish(&mut out));
         }
+        source.check_found(found)?;
         let root = buckets(&source.tables(), &roots, &mut out)?;
         let plan = Plan { roots, root, high_water: out.next_page };
         let out = Output { next_page: 0, bytes: Some(BytesMut::new()) };

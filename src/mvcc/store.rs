@@ -19,7 +19,7 @@ use super::state::State;
 use super::txn::WriteTxn;
 use crate::error::Fault;
 use crate::limits;
-use crate::storage::engine::{Engine, Table, View, Write, check_found, count_bytes};
+use crate::storage::engine::{Engine, Table, View, Write, count_bytes};
 use crate::storage::keys;
 
 /// The writer. There is one, owned by whoever applies the log.
@@ -49,7 +49,7 @@ impl Store {
     /// As [`Store::open`], and sooner with an image of an earlier state of the same engine. One
     /// that does not serve any more is not used.
     pub fn open_with(engine: Arc<dyn Engine>, image: Option<Image>) -> Result<Self, Fault> {
-        let loaded = Loaded::from(&*engine, image)?;
+        let loaded = Loaded::from(&*engine.view()?, image)?;
         let shared = Shared {
             published: ArcSwap::from_pointee(loaded.published()),
             rows: Rows::new(engine),
@@ -63,7 +63,7 @@ impl Store {
     /// For a member that fell behind and was sent a snapshot: the other state is a later one of the
     /// same history.
     pub fn restore(&mut self, engine: Arc<dyn Engine>) -> Result<(), Fault> {
-        let loaded = Loaded::from(&*engine, None)?;
+        let loaded = Loaded::from(&*engine.view()?, None)?;
         // The order matters to readers: whoever finds the buffer empty must find the new engine.
         self.shared.rows.replace_engine(engine);
         self.shared.rows.clear();
@@ -136,8 +136,7 @@ struct Loaded {
 }
 
 impl Loaded {
-    fn from(engine: &dyn Engine, image: Option<Image>) -> Result<Self, Fault> {
-        let view = &*engine.view()?;
+    fn from(view: &dyn View, image: Option<Image>) -> Result<Self, Fault> {
         let meta = |key: &[u8]| match view.get(Table::Meta, key)? {
             Some(value) => possible(Table::Meta, key, keys::decode_compact_revision(key, &value)?),
             None => Ok(-1),
@@ -159,7 +158,7 @@ impl Loaded {
         if is_whole {
             // A row that damage hides would be a key that nobody knows of.
             let others = Table::ALL.into_iter().filter(|table| *table != Table::Key);
-            check_found(engine, found + count_bytes(view, others)?)?;
+            view.check_found(found + count_bytes(view, others)?)?;
         }
         compactor.finished(finished, &mut index);
         if scheduled > finished {

@@ -27,7 +27,7 @@ use std::ops::{ControlFlow, Range};
 
 use bytes::{Bytes, BytesMut};
 
-use super::engine::{Engine, Table, Write, check_found};
+use super::engine::{Engine, Table, Write};
 use crate::error::Fault;
 
 /// What a row costs beside its bytes, so that many small rows do not make a long step.
@@ -91,10 +91,11 @@ impl Defrag {
         }
         drop(view);
         copy.commit(&batch.writes())?;
-        if self.progress() == Progress::Done && copy.misses_rows() {
-            check_found(source, copy.used_bytes()?)?;
+        let progress = self.progress();
+        if progress == Progress::Done {
+            source.view()?.check_found(copy.used_bytes()?)?;
         }
-        Ok(self.progress())
+        Ok(progress)
     }
 
     /// What the copy must be told of a commit to the source.

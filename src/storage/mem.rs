@@ -148,6 +148,16 @@ impl View for Tables {
         }
         Ok(())
     }
+
+    fn check_found(&self, bytes: u64) -> Result<(), Fault> {
+        match bytes == self.used_bytes {
+            true => Ok(()),
+            false => Err(Fault::Engine {
+                engine: "mem",
+                what: format!("{bytes} bytes of rows are found of {}", self.used_bytes),
+            }),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -94,7 +94,8 @@ impl Redb {
             return Err(corrupt(&place, "the file is empty".to_owned()));
         }
         let opened = database(&place, &file, cache_bytes);
-        let opened = opened.and_then(|database| Ok((used_bytes(&database)?, database)));
+        let opened =
+            opened.and_then(|database| Ok((used_bytes(&database.begin_read()?)?, database)));
         let (used_bytes, database) = opened.map_err(|error| fault(&place, "open", error))?;
         let (database, used_bytes) = (Arc::new(database), AtomicU64::new(used_bytes));
         Ok(Self { database, file, place, used_bytes })
@@ -310,6 +311,16 @@ impl View for Snapshot {
         }
         Ok(())
     }
+
+    fn check_found(&self, bytes: u64) -> Result<(), Fault> {
+        let used = used_bytes(&self.transaction).map_err(|error| self.fault(error))?;
+        match bytes == used {
+            true => Ok(()),
+            false => {
+                Err(corrupt(&self.place, format!("{bytes} bytes of rows are found of {used}")))
+            }
+        }
+    }
 }
 
 /// Makes an empty engine under another name, then gives it its own.
@@ -338,8 +349,7 @@ fn database(
 }
 
 /// Finds every table present and reads [`USED_BYTES`].
-fn used_bytes(database: &Database) -> Result<u64, ::redb::Error> {
-    let transaction = database.begin_read()?;
+fn used_bytes(transaction: &ReadTransaction) -> Result<u64, ::redb::Error> {
     for table in Table::ALL {
         transaction.open_table(rows_of(table))?;
     }

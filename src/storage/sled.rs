@@ -152,10 +152,6 @@ impl Engine for Sled {
     fn used_bytes(&self) -> Result<u64, Fault> {
         self.size_bytes()
     }
-
-    fn misses_rows(&self) -> bool {
-        false
-    }
 }
 
 impl Shared {

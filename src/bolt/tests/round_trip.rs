@@ -250,3 +250,18 @@ fn rows_that_bbolt_cannot_hold_are_refused_before_anything_is_written() {
     assert_eq!(refused(&[(b"b", b""), (b"a", b"")]), order);
     assert_eq!(refused(&[(b"a", b""), (b"a", b"")]), order);
 }
+
+#[test]
+fn a_file_of_less_than_there_is_is_not_begun() {
+    let engine = Mem::new();
+    let row = |key: &'static str| Write::Put {
+        table: Table::Key,
+        key: key.into(),
+        value: Bytes::from_static(b"1"),
+    };
+    engine.commit(&[row("a"), row("b")]).expect("memory takes everything");
+    Writer::plan(engine.view().expect("a view")).expect("it is whole");
+    engine.lose(Table::Key, b"a");
+    let planned = Writer::plan(engine.view().expect("a view")).map(drop);
+    assert!(planned.expect_err("a row is gone").to_string().contains("are found of 4"));
+}
