@@ -23,6 +23,7 @@ use super::transport::Transport;
 use super::{Node, launch, records};
 use crate::config::{Config, FoundingError};
 use crate::error::Fault;
+use crate::limits;
 use crate::machine::{Applied, Machine};
 use crate::marks::{Mark, mark};
 use crate::members::{Member, Members};
@@ -186,7 +187,6 @@ pub(super) fn take_up(
     found: Found,
     (told, connect): (Told, Connect),
 ) -> Result<Assembly, BootError> {
-    let disk = &means.disk;
     let wanted = config.storage_engine.name();
     let mut recovered = match found {
         Found::Nothing => begin(config, layout, means, told.joined.as_ref())?,
@@ -200,7 +200,7 @@ pub(super) fn take_up(
             {
                 return Err(BootError::Forgotten(why));
             }
-            if place(config, layout, disk).is_condemned() {
+            if place_of(config, layout, means).is_condemned() {
                 return Err(damaged(layout, "opening it ended the process before".into()).into());
             }
             rebuild::opens(&layout.state);
@@ -212,7 +212,7 @@ pub(super) fn take_up(
             recovered
         }
     };
-    let place = place(config, layout, disk);
+    let place = place_of(config, layout, means);
     if place.is_suspect() {
         tracing::warn!("the state may be damaged: reading all of it, into a new file");
         recovered.engine = place.renew(recovered.engine)?;
@@ -247,7 +247,7 @@ fn begin(
     };
     layout.begin(&**disk)?;
     let (wal, hard_state, entries) = found_log(layout, disk, means.log, identity, &members)?;
-    let engine = place(config, layout, disk).create()?;
+    let engine = place_of(config, layout, means).create()?;
     engine.commit(&[Write::Put {
         table: Table::Meta,
         key: Bytes::from_static(keys::STORAGE_VERSION),
@@ -357,12 +357,13 @@ fn found_log(
 }
 
 pub(super) fn place(config: &Config, layout: &Layout, disk: &Arc<dyn Disk>) -> Place {
-    #[cfg(debug_assertions)]
-    let cache_bytes = super::sim::cache_bytes();
-    #[cfg(not(debug_assertions))]
-    let cache_bytes = crate::limits::ENGINE_CACHE_BYTES;
     let (dir, kind) = (layout.state.clone(), config.storage_engine);
-    Place { disk: disk.clone(), dir, kind, cache_bytes }
+    Place { disk: disk.clone(), dir, kind, cache_bytes: limits::ENGINE_CACHE_BYTES }
+}
+
+/// The same, with the means of a running member.
+fn place_of(config: &Config, layout: &Layout, means: &Means) -> Place {
+    Place { cache_bytes: means.cache_bytes, ..place(config, layout, &means.disk) }
 }
 
 /// The id of the member this process is, and all founders, if the configuration may found them.
@@ -378,7 +379,7 @@ fn founders(config: &Config) -> Result<(u64, Members), BootError> {
 fn recover(config: &Config, layout: &Layout, means: &Means) -> Result<Recovered, BootError> {
     let disk = &means.disk;
     let (wal, recovered) = Wal::open(disk.clone(), &layout.wal, None, means.log)?;
-    let engine = place(config, layout, disk).open(recovered.snapshot.index)?;
+    let engine = place_of(config, layout, means).open(recovered.snapshot.index)?;
     let beginning = records::beginning(&recovered);
     reach(layout, &*engine, beginning)?;
     let wal::Identity { cluster_id, member_id } = recovered.identity;

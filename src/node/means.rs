@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::applier;
 use super::errands::Errands;
 use crate::config::Config;
+use crate::limits;
 use crate::storage::disk::{Disk, RealDisk, Unsynced};
 use crate::storage::wal;
 
@@ -16,6 +17,8 @@ pub(super) struct Means {
     pub disk: Arc<dyn Disk>,
     pub log: wal::Options,
     pub room: applier::Room,
+    /// What the engine may keep of what it has read.
+    pub cache_bytes: usize,
     /// Differs from start to start and from member to member.
     pub seed: u64,
     /// Milliseconds of 1970 at the start.
@@ -31,6 +34,7 @@ impl Means {
             disk: disk(config),
             log: wal::Options::default(),
             room: applier::Room::default(),
+            cache_bytes: limits::ENGINE_CACHE_BYTES,
             seed: rand::random(),
             wall_ms: wall.as_millis() as u64,
             errands: Errands::default(),

@@ -32,10 +32,10 @@ use super::watches::{self, History, Watches};
 use super::{Handle, clock, corruption, duties};
 use crate::config::Config;
 use crate::error::{Error, Fault};
-use crate::limits;
 use crate::raft::{Entry, Status};
 use crate::storage::disk::Disk;
 use crate::storage::layout::{Found, Layout};
+use crate::storage::state::Place;
 use crate::storage::wal;
 use crate::watch;
 
@@ -138,7 +138,6 @@ impl Member {
         told: Told,
         connect: Connect,
     ) -> Result<Self, BootError> {
-        CACHE_BYTES.set(ground.cache_bytes);
         keep_time(Some(ground.skew));
         let errands = Errands::default();
         let options = wal::Options { segment_bytes: ground.segment_bytes, prefill: false };
@@ -147,6 +146,7 @@ impl Member {
             disk: ground.disk,
             log: options,
             room: if ground.tight_memory { tight } else { Room::default() },
+            cache_bytes: ground.cache_bytes,
             seed: ground.seed,
             wall_ms: ground.wall_ms,
             errands: super::errands::Errands { simulated: Some(errands.clone()) },
@@ -392,7 +392,9 @@ pub async fn hand_out(node: Handle) -> Result<Outgoing, Error> {
 pub fn remake(config: &Config, ground: &Ground, damage: &Damage) -> Result<(), BootError> {
     let layout = Layout::new(&config.data_dir(), config.wal_dir.as_deref());
     let options = wal::Options { segment_bytes: ground.segment_bytes, prefill: false };
-    rebuild::remake(&boot::place(config, &layout, &ground.disk), &layout, options, damage)
+    let place = boot::place(config, &layout, &ground.disk);
+    let place = Place { cache_bytes: ground.cache_bytes, ..place };
+    rebuild::remake(&place, &layout, options, damage)
 }
 
 fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<(), BootError> {
@@ -402,12 +404,6 @@ fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<(), BootError> {
 
 thread_local! {
     static SIMULATING: Cell<bool> = const { Cell::new(false) };
-    static CACHE_BYTES: Cell<usize> = const { Cell::new(limits::ENGINE_CACHE_BYTES) };
-}
-
-/// What an engine that is opened on this thread may keep of what it has read.
-pub(super) fn cache_bytes() -> usize {
-    CACHE_BYTES.get()
 }
 
 /// A fault that would have ended a process, as the payload of a panic.
