@@ -141,6 +141,11 @@ impl Script {
         Self { engine, store, reader, jobs: VecDeque::new() }
     }
 
+    fn lose(&self, revision: Revision) -> Result<String, Box<dyn Error>> {
+        self.engine.lose(Table::Key, &revision.row_key(false));
+        Ok(String::new())
+    }
+
     fn txn(&mut self, ops: &[String]) -> Result<String, Box<dyn Error>> {
         let mut out = String::new();
         let mut txn = self.store.begin();
@@ -262,11 +267,7 @@ impl goldenscript::Runner for Script {
                 Ok(String::new())
             }
             Command::History { from, max } => self.history(*from, *max),
-            Command::Lose(main, sub) => {
-                let key = Revision::new(*main, sub.unwrap_or(0)).row_key(false);
-                self.engine.lose(Table::Key, &key);
-                Ok(String::new())
-            }
+            Command::Lose(main, sub) => self.lose(Revision::new(*main, sub.unwrap_or(0))),
             Command::Previous(key, revision) => {
                 let row = self.reader.previous(&bytes(key), *revision)?;
                 Ok(row.map(|row| show(&row)).transpose()?.unwrap_or("nothing".into()))
