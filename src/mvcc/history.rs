@@ -8,8 +8,8 @@ use super::reader::View;
 use super::revision::Revision;
 use super::row::{self, Fields};
 use super::txn::{Change, Kind};
+use super::whole::Whole;
 use crate::error::{Error, Failure, Fault};
-use crate::storage::engine::Table;
 
 impl View {
     /// Visits the changes of main revisions `from` to `to`, both included and `to` at most the
@@ -37,7 +37,8 @@ impl View {
         let pinned = self.shared.rows.pin()?;
         // Read behind the rows: those that were gone by then, it covers.
         let compacted = self.shared.published.load().compact_revision;
-        let mut whole = Whole::new(from, compacted);
+        let before = Revision::new(from.main - 1, Revision::SUB_MAX);
+        let mut whole = Whole::behind(before, compacted);
         pinned.scan(from, to, &mut |revision, tombstone, row| {
             if !whole.goes_on_with(revision) {
                 return Ok(ControlFlow::Break(()));
@@ -59,46 +60,6 @@ impl View {
         }
         whole.check(next.map_or(to.main, |next| next - 1))?;
         Ok(next)
-    }
-}
-
-/// What is known of rows that were read in order: whether one is missing.
-struct Whole {
-    /// Of what is not newer, compaction may have taken any.
-    compacted: i64,
-    /// The newest row read, or a last one that would be before the first.
-    last: Revision,
-    is_broken: bool,
-}
-
-impl Whole {
-    fn new(from: Revision, compacted: i64) -> Self {
-        // An empty store is at revision 1, which has no rows.
-        let compacted = compacted.max(1);
-        let last = Revision::new(compacted.max(from.main - 1), Revision::SUB_MAX);
-        Self { compacted, last, is_broken: false }
-    }
-
-    /// Takes note of the next row; whether it is the next one there was.
-    fn goes_on_with(&mut self, revision: Revision) -> bool {
-        if revision.main <= self.compacted {
-            return true;
-        }
-        let Revision { main, sub } = self.last;
-        let goes_on = [Revision::new(main, sub + 1), Revision::new(main + 1, 0)];
-        self.is_broken = !goes_on.contains(&revision);
-        self.last = revision;
-        !self.is_broken
-    }
-
-    /// Refuses rows that do not follow each other up to main revision `to`.
-    fn check(&self, to: i64) -> Result<(), Fault> {
-        let what = match self.is_broken {
-            true => "rows before it are missing",
-            false if self.last.main < to => "rows after it are missing",
-            false => return Ok(()),
-        };
-        Err(Fault::row(Table::Key.name(), &self.last.row_key(false), what))
     }
 }
 

@@ -18,6 +18,7 @@ mod rows;
 pub mod state;
 pub mod store;
 pub mod txn;
+mod whole;
 
 #[cfg(test)]
 mod tests;

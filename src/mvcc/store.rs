@@ -17,6 +17,7 @@ use super::row::Fields;
 use super::rows::Rows;
 use super::state::State;
 use super::txn::WriteTxn;
+use super::whole::Whole;
 use crate::error::Fault;
 use crate::limits;
 use crate::storage::engine::{Engine, Table, View, Write, count_bytes};
@@ -154,7 +155,8 @@ impl Loaded {
             None => Default::default(),
         };
         let is_whole = newest.main == 0;
-        let found = read_rows(view, &mut newest, &mut index, &mut compactor)?;
+        let whole = Whole::behind(newest, finished.max(scheduled));
+        let found = read_rows(view, whole, &mut newest, &mut index, &mut compactor)?;
         if is_whole {
             // A row that damage hides would be a key that nobody knows of.
             let others = Table::ALL.into_iter().filter(|table| *table != Table::Key);
@@ -194,6 +196,7 @@ impl Loaded {
 /// Takes up the rows behind `newest`, all of them if it is none; how many bytes they have.
 fn read_rows(
     view: &dyn View,
+    mut whole: Whole,
     newest: &mut Revision,
     index: &mut Index,
     compactor: &mut Compactor,
@@ -212,6 +215,9 @@ fn read_rows(
         // A put and a deletion have different keys, and may not share a place in history.
         if last.replace(revision) == Some(revision) {
             return Err(Fault::row(Table::Key.name(), key, "a second row of its revision"));
+        }
+        if !whole.goes_on_with(revision) {
+            whole.check(revision.main)?;
         }
         let fields = Fields::decode(row)?;
         let facts = Facts {

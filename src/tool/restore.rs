@@ -72,7 +72,13 @@ pub fn restore(file: &Path, options: Options, config: &Config) -> Result<Restore
     let member_id = founding.member_id;
     // No entry is applied here, so no limit matters.
     let settings = Settings { member_id, quota_bytes: None, learners_max: 0 };
-    Machine::open(founding.engine.clone(), settings, None)?;
+    Machine::open(founding.engine.clone(), settings, None).with_context(|| {
+        format!(
+            "no member would start on {}. If only revisions are missing, --bump-revision 1 \
+             --mark-compacted restores it without its history",
+            file.display()
+        )
+    })?;
     let restored =
         Restored { rows, member_id: founding.member_id, cluster_id: founding.cluster_id };
     founding.complete()?;

@@ -298,11 +298,25 @@ fn rows_that_no_member_starts_on_are_refused() {
 /// A put and a deletion at one place in history: no store writes that.
 #[test]
 fn two_rows_of_one_revision_are_refused() {
-    let mut tables = with_row(Table::Key, &revision(7), &message(b"a", b"v"));
+    let mut tables = with_row(Table::Key, &revision(2), &message(b"a", b"v"));
     let rows = tables.get_mut(&b"key"[..]).expect("one of the tables");
-    rows.insert([&revision(7)[..], b"t"].concat(), message(b"a", b""));
+    rows.insert([&revision(2)[..], b"t"].concat(), message(b"a", b""));
     let said = failed(&Scratch::new(), &snapshot(&tables), PLAIN);
     assert!(said.contains("a second row of its revision"), "{said}");
+}
+
+/// Watchers would not be told of what is not there, and nobody would notice.
+#[test]
+fn revisions_that_are_missing_are_refused() {
+    let tables = with_row(Table::Key, &revision(7), &message(b"a", b"v"));
+    let scratch = Scratch::new();
+    let said = failed(&scratch, &snapshot(&tables), PLAIN);
+    assert!(said.contains("rows before it are missing") && said.contains("--bump-"), "{said}");
+    let bump = Options { bump_revision: 1, mark_compacted: true, ..PLAIN };
+    let scratch = Scratch::new();
+    let (file, config) =
+        (scratch.file("db", &snapshot(&tables)), scratch.config(StorageEngine::Redb));
+    restore(&file, bump, &config).expect("it does as it says");
 }
 
 /// Users are not built yet: a member without them would let everybody in.
