@@ -225,8 +225,7 @@ impl World {
             serializable: true,
             ..RangeRequest::default()
         };
-        let read = process.services.node.read(|view| view.range(&all));
-        let response = match read {
+        let response = match process.services.node.reader().view().range(&all) {
             Ok(response) => response,
             // It is found now, and is never served.
             Err(_) if self.is_rotten(seat) => return Ok(()),
