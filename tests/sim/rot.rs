@@ -391,7 +391,8 @@ impl OnArrival {
 impl World {
     /// Whether a bit turns while a state arrives at a member.
     pub fn rots_on_arrival(&mut self, to: u64) -> Option<OnArrival> {
-        let rots = self.profile.weights[Fault::Rot as usize] > 0 && self.seed.below(4) == 0;
+        let may_rot = self.chaos && self.profile.weights[Fault::Rot as usize] > 0;
+        let rots = may_rot && self.seed.below(4) == 0;
         let (place, aims) = (self.seed.below(40_000), self.seed.coin());
         let seat = self.seats.iter().find(|seat| seat.id == to).filter(|_| rots)?;
         let (disk, file) = (seat.disk.clone(), seat.layout().member.join("arriving.db"));

@@ -127,7 +127,8 @@ impl World {
         }
         let pause = Duration::from_micros(self.latency_us());
         // Some break off on the way.
-        let breaks_after = if self.seed.below(3) == 0 { self.seed.below(3) } else { u64::MAX };
+        let breaks = self.chaos && self.seed.below(3) == 0;
+        let breaks_after = if breaks { self.seed.below(3) } else { u64::MAX };
         let lingers = self.seed.coin();
         let mut rot = self.rots_on_arrival(to);
         let travel = async move {
