@@ -174,6 +174,8 @@ pub(super) struct Answer {
     /// What is yet to be read.
     pages: Option<Pages>,
     sent_bytes: usize,
+    /// Whether others had their turn since the last piece.
+    gave_way: bool,
     ended: bool,
     /// What is kept at hand.
     charge: Option<Charge>,
@@ -188,6 +190,7 @@ impl Answer {
             pieces: VecDeque::new(),
             pages: None,
             sent_bytes: 0,
+            gave_way: false,
             ended: false,
             charge: None,
         }
@@ -286,10 +289,17 @@ impl HttpBody for Answer {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         if self.ended {
             return Poll::Ready(None);
+        }
+        // A client that takes much at once would have page after page read, and others who share
+        // this thread would wait for all of them.
+        self.gave_way = self.pages.is_some() && !self.gave_way;
+        if self.gave_way {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
         }
         let end = match self.next() {
             Ok(Some(piece)) => return Poll::Ready(Some(Ok(Frame::data(piece)))),
