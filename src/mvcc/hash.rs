@@ -26,6 +26,7 @@ use super::reader::{Reader, Shared};
 use super::revision::{KEY_BYTES_MAX, Revision};
 use super::row::Fields;
 use super::rows::Pinned;
+use super::whole::Whole;
 use crate::error::{Error, Failure, Fault};
 use crate::span::{End, Span};
 use crate::storage::engine::Table;
@@ -189,7 +190,12 @@ impl Hasher<'_> {
         let mut hash = crc32c::crc32c(Table::Key.name().as_bytes());
         let mut key = Vec::with_capacity(KEY_BYTES_MAX);
         let to = Revision::new(self.at, Revision::SUB_MAX);
+        // A member with rows missing would be outvoted, and everybody's writes stopped for it.
+        let mut whole = Whole::behind(Revision::default(), self.compact_revision);
         pinned.scan(Revision::default(), to, &mut |revision, tombstone, row| {
+            if !whole.goes_on_with(revision) {
+                return Ok(ControlFlow::Break(()));
+            }
             if self.covers(revision, tombstone, row)? {
                 key.clear();
                 revision.put_row_key(tombstone, &mut key);
@@ -198,6 +204,7 @@ impl Hasher<'_> {
             }
             Ok(ControlFlow::Continue(()))
         })?;
+        whole.check(self.at)?;
         let (hash_revision, revision) = (self.at, self.at);
         Ok(HashKv { hash, compact_revision: self.compact_revision, hash_revision, revision })
     }
