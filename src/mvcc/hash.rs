@@ -193,9 +193,7 @@ impl Hasher<'_> {
         // A member with rows missing would be outvoted, and everybody's writes stopped for it.
         let mut whole = Whole::behind(Revision::default(), self.compact_revision);
         pinned.scan(Revision::default(), to, &mut |revision, tombstone, row| {
-            if !whole.goes_on_with(revision) {
-                return Ok(ControlFlow::Break(()));
-            }
+            whole.follow(revision)?;
             if self.covers(revision, tombstone, row)? {
                 key.clear();
                 revision.put_row_key(tombstone, &mut key);
@@ -204,7 +202,7 @@ impl Hasher<'_> {
             }
             Ok(ControlFlow::Continue(()))
         })?;
-        whole.check(self.at)?;
+        whole.end(self.at)?;
         let (hash_revision, revision) = (self.at, self.at);
         Ok(HashKv { hash, compact_revision: self.compact_revision, hash_revision, revision })
     }

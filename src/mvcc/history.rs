@@ -40,9 +40,7 @@ impl View {
         let before = Revision::new(from.main - 1, Revision::SUB_MAX);
         let mut whole = Whole::behind(before, compacted);
         pinned.scan(from, to, &mut |revision, tombstone, row| {
-            if !whole.goes_on_with(revision) {
-                return Ok(ControlFlow::Break(()));
-            }
+            whole.follow(revision)?;
             if last != Some(revision.main) {
                 if seen == revisions_max {
                     next = Some(revision.main);
@@ -58,7 +56,7 @@ impl View {
         if from.main < self.shared.published.load().compact_revision {
             return Err(Error::Compacted.into());
         }
-        whole.check(next.map_or(to.main, |next| next - 1))?;
+        whole.end(next.map_or(to.main, |next| next - 1))?;
         Ok(next)
     }
 }

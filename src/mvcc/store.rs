@@ -216,9 +216,7 @@ fn read_rows(
         if last.replace(revision) == Some(revision) {
             return Err(Fault::row(Table::Key.name(), key, "a second row of its revision"));
         }
-        if !whole.goes_on_with(revision) {
-            whole.check(revision.main)?;
-        }
+        whole.follow(revision)?;
         let fields = Fields::decode(row)?;
         let facts = Facts {
             revision,

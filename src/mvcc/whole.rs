@@ -14,7 +14,6 @@ pub(super) struct Whole {
     compacted: i64,
     /// The newest row read, or where the first one follows.
     last: Revision,
-    is_broken: bool,
 }
 
 impl Whole {
@@ -23,28 +22,30 @@ impl Whole {
         // An empty store is at revision 1, which has no rows.
         let compacted = compacted.max(1);
         let first = Revision::new(compacted, Revision::SUB_MAX);
-        Self { compacted, last: if last.main < compacted { first } else { last }, is_broken: false }
+        Self { compacted, last: if last.main < compacted { first } else { last } }
     }
 
-    /// Takes note of the next row; whether it is the next one there was.
-    pub fn goes_on_with(&mut self, revision: Revision) -> bool {
+    /// Takes note of the next row, and refuses one that is not the next there was.
+    pub fn follow(&mut self, revision: Revision) -> Result<(), Fault> {
         if revision.main <= self.compacted {
-            return true;
+            return Ok(());
         }
-        let Revision { main, sub } = self.last;
-        let goes_on = [Revision::new(main, sub + 1), Revision::new(main + 1, 0)];
-        self.is_broken = !goes_on.contains(&revision);
-        self.last = revision;
-        !self.is_broken
+        let Revision { main, sub } = std::mem::replace(&mut self.last, revision);
+        match [Revision::new(main, sub + 1), Revision::new(main + 1, 0)].contains(&revision) {
+            true => Ok(()),
+            false => Err(self.fault("rows before it are missing")),
+        }
     }
 
-    /// Refuses rows that do not follow each other up to main revision `to`.
-    pub fn check(&self, to: i64) -> Result<(), Fault> {
-        let what = match self.is_broken {
-            true => "rows before it are missing",
-            false if self.last.main < to => "rows after it are missing",
-            false => return Ok(()),
-        };
-        Err(Fault::row(Table::Key.name(), &self.last.row_key(false), what))
+    /// Refuses to end before main revision `to`.
+    pub fn end(&self, to: i64) -> Result<(), Fault> {
+        match self.last.main < to {
+            true => Err(self.fault("rows after it are missing")),
+            false => Ok(()),
+        }
+    }
+
+    fn fault(&self, what: &'static str) -> Fault {
+        Fault::row(Table::Key.name(), &self.last.row_key(false), what)
     }
 }

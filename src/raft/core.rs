@@ -139,7 +139,7 @@ impl Core {
 
     /// Lets one tick of time pass.
     pub fn tick(&mut self) {
-        if !self.leads() && self.must_not_campaign() {
+        if self.must_not_campaign() {
             return;
         }
         self.node.tick();
@@ -153,7 +153,7 @@ impl Core {
         if !self.node.raft.promotable() {
             return Err(Refusal::NotVoter(self.node.raft.id));
         }
-        if !self.leads() && self.must_not_campaign() {
+        if self.must_not_campaign() {
             return Err(Refusal::CatchingUp);
         }
         self.node.campaign().map_err(|error| self.explain(error, 0))?;
@@ -179,7 +179,7 @@ impl Core {
         match message.get_msg_type() {
             MessageType::MsgPropose => self.check_forwarded(&message)?,
             MessageType::MsgReadIndex => self.check_leads_surely()?,
-            MessageType::MsgTimeoutNow if self.must_not_campaign() => {
+            MessageType::MsgTimeoutNow if self.is_unready() => {
                 return Err(Refusal::CatchingUp);
             }
             _ => {}

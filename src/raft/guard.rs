@@ -202,15 +202,19 @@ impl Core {
         if self.node.raft.commit_to_current_term() { Ok(()) } else { Err(Refusal::TermUncommitted) }
     }
 
-    /// Whether an election would make raft-rs panic.
+    /// Whether an election of its own would make raft-rs panic; who leads holds none.
+    pub(super) fn must_not_campaign(&self) -> bool {
+        !self.leads() && self.is_unready()
+    }
+
+    /// Whether an election would make raft-rs panic. One that leads holds one, too, if a message of
+    /// a later term asks for it.
     ///
     /// - Between taking a snapshot and having installed it: raft-rs looks for unapplied conf
     ///   changes among entries that the snapshot replaced.
     /// - As the sole voter with entries that are not durable: it wins at once, and asserts that a
     ///   new leader's log is on disk.
-    ///
-    /// One that leads campaigns, too, if a message of a later term asks for it.
-    pub(super) fn must_not_campaign(&self) -> bool {
+    pub(super) fn is_unready(&self) -> bool {
         let raft = &self.node.raft;
         let log = &raft.raft_log;
         let is_installing = log.applied < self.node.store().boundary().index;
