@@ -18,6 +18,14 @@ use crate::tls::{self, Caller, Door, Endpoint};
 /// The longest that requests under way may hold up a shutdown.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 
+/// Of so many tasks run, one is one that another thread woke: the answer to a proposal. A task may
+/// be a page of a long range or a hundred requests of a flood, so that tokio's 31 are many answers
+/// a second late.
+const WOKEN_FROM_OUTSIDE: u32 = 2;
+
+/// Tasks run before sockets and timers are looked at; tokio's 61 may be as long.
+const SOCKETS: u32 = 16;
+
 /// A fresh connection.
 pub(super) struct Accepted {
     pub socket: Socket,
@@ -130,6 +138,8 @@ fn run(
 ) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .global_queue_interval(WOKEN_FROM_OUTSIDE)
+        .event_interval(SOCKETS)
         .build()
         .expect("the process may have a runtime");
     runtime.block_on(async move {
