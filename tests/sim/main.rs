@@ -52,6 +52,7 @@ use std::time::{Duration, Instant};
 use kvorum::sim::Mistake;
 use kvorum::storage::disk::sim::Crash;
 use marks::Tally;
+use panics::End;
 use parking_lot::Mutex;
 use world::World;
 
@@ -87,16 +88,27 @@ struct Outcome {
     failure: Option<String>,
 }
 
-/// Runs a seed; how it failed, if it did.
-fn judge(seed: u64, loud: bool) -> Outcome {
+/// Runs a seed with a mistake planted, or none; how it failed, if it did.
+fn judge(seed: u64, mistake: Option<Mistake>, loud: bool) -> Outcome {
+    let ran = panics::within(move || {
+        kvorum::sim::plant(mistake);
+        let outcome = run(seed, loud);
+        Outcome { marks: kvorum::sim::take_marks(), ..outcome }
+    });
+    ran.unwrap_or_else(|end| match end {
+        End::Died(why) => Outcome { failure: Some(why), ..Outcome::default() },
+        End::Held => Outcome { counts: [("held", 1)].into(), ..Outcome::default() },
+    })
+}
+
+fn run(seed: u64, loud: bool) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime");
-    kvorum::sim::take_marks();
     // Nothing is shared with other tasks, so nobody waits for this one.
-    let course = tokio::task::unconstrained(async {
+    runtime.block_on(tokio::task::unconstrained(async {
         let mut world = World::new(seed, loud);
         let failure = live(&mut world).await.err();
         let told = |why: String| {
@@ -109,11 +121,7 @@ fn judge(seed: u64, loud: bool) -> Outcome {
         world.tasks.drop_all();
         let (counts, hash) = (std::mem::take(&mut world.counts), world.journal.hash());
         Outcome { hash, counts, virtual_us: world.now_us, marks: 0, failure }
-    });
-    let mut outcome = panics::within(seed, || runtime.block_on(course))
-        .unwrap_or_else(|why| Outcome { failure: Some(why), ..Outcome::default() });
-    outcome.marks = kvorum::sim::take_marks();
-    outcome
+    }))
 }
 
 /// Lets a world live. If something panics, what happened before is not lost.
@@ -142,25 +150,30 @@ fn commit() -> String {
 }
 
 fn fail(seed: u64, failure: &str) -> ! {
-    panic!(
-        "seed {seed} at commit {} fails:\n{failure}\nSEED={seed} cargo test --test sim",
-        commit()
-    );
+    let (commit, again) = (commit(), format!("SEED={seed} cargo test --test sim"));
+    let told = format!("seed {seed} at commit {commit} fails:\n{failure}\n{again}");
+    println!("{told}");
+    panics::leave(false);
+    panic!("{told}");
 }
 
 #[test]
 fn seeds() {
     if let Some(seed) = variable("SEED") {
-        let outcome = judge(seed, std::env::var_os("LOUD").is_some());
+        let outcome = judge(seed, None, std::env::var_os("LOUD").is_some());
         println!("{:?} trace {:016x}", outcome.counts, outcome.hash);
         if let Some(failure) = outcome.failure {
             fail(seed, &failure);
         }
+        panics::leave(true);
         return;
     }
-    let (first, count) = variable("FIRST").map_or((1, SEEDS), |first| (first, u64::MAX));
+    let night = variable("FIRST");
+    let (first, count) = night.map_or((1, SEEDS), |first| (first, u64::MAX));
     let budget = Duration::from_secs(variable("SECONDS").unwrap_or(SECONDS));
     explore(first, budget, variable("SEEDS").unwrap_or(count));
+    // What is told by nobody else must not be what everybody tries.
+    panics::leave(night.is_some());
 }
 
 /// Whether so many seeds come by every mark.
@@ -188,12 +201,10 @@ fn planted_mistakes() {
             if !wanted.split(',').any(|wanted| name.contains(wanted)) {
                 continue;
             }
-            kvorum::sim::plant(Some(mistake));
             let hit = (first..first + seeds).find_map(|seed| {
-                let failure = judge(seed, false).failure?;
+                let failure = judge(seed, Some(mistake), false).failure?;
                 Some((seed - first + 1, failure.lines().last().unwrap_or_default().to_owned()))
             });
-            kvorum::sim::plant(None);
             found.lock().insert(name, hit);
         }
     };
@@ -229,12 +240,11 @@ fn everywhere(work: impl Fn() + Sync) {
 #[test]
 fn regressions() {
     for (mistake, what) in REGRESSIONS {
-        kvorum::sim::plant(Some(mistake));
-        let found = (1..=FOUND_WITHIN).find(|seed| judge(*seed, false).failure.is_some());
-        kvorum::sim::plant(None);
+        let fails = |seed: &u64| judge(*seed, Some(mistake), false).failure.is_some();
+        let found = (1..=FOUND_WITHIN).find(fails);
         let Some(seed) = found else { panic!("it is not found any more that {what}") };
         println!("{mistake:?} is found by seed {seed}");
-        if let Some(failure) = judge(seed, false).failure {
+        if let Some(failure) = judge(seed, None, false).failure {
             fail(seed, &failure);
         }
     }
@@ -253,9 +263,9 @@ fn explore(first: u64, budget: Duration, count: u64) -> Tally {
             if seed - first >= count {
                 return;
             }
-            let mut outcome = judge(seed, false);
+            let mut outcome = judge(seed, None, false);
             if outcome.failure.is_none() && seed.is_multiple_of(TWICE_ONE_OF) {
-                let again = judge(seed, false);
+                let again = judge(seed, None, false);
                 if again.hash != outcome.hash {
                     outcome.failure = Some("it ran otherwise the second time".to_owned());
                 }

@@ -1,40 +1,80 @@
 //! Panics within a world: noted with their place, not printed, for a world goes on from most.
+//!
+//! A released member ends at its first panic. Here it unwinds, and destructors run that have not
+//! reckoned with it. One that panics too can be caught by nobody: its thread is held for ever, or
+//! the process would end at once. It still can't end as others do ([`leave`]), for who holds a
+//! thread within a panic keeps `libtest` from its last words.
 
 use std::any::Any;
-use std::cell::{Cell, RefCell};
-use std::panic::{PanicHookInfo, catch_unwind, set_hook, take_hook};
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
 
 use super::seat::Death;
 
 static HOOKED: Once = Once::new();
+static HELD: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
-    static WITHIN: Cell<Option<u64>> = const { Cell::new(None) };
+    static WITHIN: RefCell<Option<Sender<String>>> = const { RefCell::new(None) };
     static PLACE: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Runs the world of a seed on this thread; what it died of, if it did.
-pub fn within<T>(seed: u64, run: impl FnOnce() -> T) -> Result<T, String> {
+/// How a world ended that did not come to its end.
+pub enum End {
+    /// It died of this.
+    Died(String),
+    /// A damaged engine panicked, and again while it unwound.
+    Held,
+}
+
+/// Runs the world of a seed on a thread of its own.
+pub fn within<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> Result<T, End> {
     HOOKED.call_once(|| {
         let outside = take_hook();
-        set_hook(Box::new(move |panic| {
-            let place = panic.location().map(ToString::to_string).unwrap_or_default();
-            match WITHIN.get() {
-                // Nobody can catch the second one: this process is about to end.
-                Some(seed) if is_second(panic) => {
-                    eprintln!("seed {seed}: a panic within the one at {}", PLACE.take());
-                    outside(panic);
-                }
-                Some(_) => drop(PLACE.replace(place)),
-                None => outside(panic),
+        set_hook(Box::new(move |panic| match WITHIN.take() {
+            Some(world) if is_second(panic) => hold(&world),
+            Some(world) => {
+                PLACE.replace(panic.location().map(ToString::to_string).unwrap_or_default());
+                WITHIN.set(Some(world));
             }
+            None => outside(panic),
         }));
     });
-    WITHIN.set(Some(seed));
-    let ran = catch_unwind(std::panic::AssertUnwindSafe(run));
-    WITHIN.set(None);
-    ran.map_err(|panic| words(&*panic).why)
+    let (held, holds) = channel();
+    let world = thread::spawn(move || {
+        WITHIN.set(Some(held));
+        let ran = catch_unwind(AssertUnwindSafe(run));
+        WITHIN.set(None);
+        ran.map_err(|panic| words(&*panic).why)
+    });
+    // Whoever ends lets go of the sender.
+    match holds.recv() {
+        Ok(place) if place.contains("/redb-") => Err(End::Held),
+        Ok(place) => Err(End::Died(format!("a panic within the one at {place}"))),
+        Err(_) => world.join().expect("it caught all panics").map_err(End::Died),
+    }
+}
+
+/// Ends this process, if a thread of it is held.
+pub fn leave(passed: bool) {
+    if HELD.load(Ordering::Relaxed) > 0 {
+        println!("worlds were held, so this process ends here, passed: {passed}");
+        std::process::exit(if passed { 0 } else { 101 });
+    }
+}
+
+/// Tells of this thread that it goes nowhere from here.
+fn hold(world: &Sender<String>) -> ! {
+    HELD.fetch_add(1, Ordering::Relaxed);
+    // Where nobody listens any more the process is about to end.
+    let _ = world.send(PLACE.take());
+    loop {
+        thread::park();
+    }
 }
 
 /// Whether a panic is one of a destructor that another panic has run.
