@@ -3,7 +3,8 @@
 //! - *Held*: nobody can take them now, for want of a leader or while leadership moves. They are
 //!   offered again when that changes; their clients wait no longer than they would anyway.
 //! - *Waiting*: in the log of this leader, under the index raft gave them. If another term's entry
-//!   is committed there the proposal is lost, and its client told to ask again.
+//!   is committed there, or this member leads again and gives the index anew, the proposal is lost
+//!   and its client told to ask again.
 //! - Forwarded to the leader: the applier knows them by their id when they come back.
 //!
 //! A held proposal has been offered to nobody, so it cannot take effect twice.
@@ -92,7 +93,13 @@ impl Proposals {
         !self.held.is_empty()
     }
 
+    /// Has a client wait for what raft has just appended to this leader's log.
     pub fn wait(&mut self, waiting: Waiting) {
+        // What stood here and behind in an earlier reign, none of it committed, is gone.
+        while self.waiting.back().is_some_and(|last| last.index >= waiting.index) {
+            let last = self.waiting.pop_back();
+            Self::lose(last.expect("the back was just seen"));
+        }
         self.waiting.push_back(waiting);
     }
 
@@ -128,10 +135,12 @@ impl Proposals {
     }
 
     fn lose_first(&mut self) {
-        if let Some(waiting) = self.waiting.pop_front() {
-            mark(Mark::ProposalLost);
-            let _ = waiting.reply.send(Err(Error::TimeoutDueToLeaderFail));
-        }
+        self.waiting.pop_front().into_iter().for_each(Self::lose);
+    }
+
+    fn lose(waiting: Waiting) {
+        mark(Mark::ProposalLost);
+        let _ = waiting.reply.send(Err(Error::TimeoutDueToLeaderFail));
     }
 
     /// How many are held, and their bytes.
@@ -142,5 +151,39 @@ impl Proposals {
 
     pub fn pending(&self) -> u64 {
         (self.waiting.len() + self.held.len()) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait(
+        proposals: &mut Proposals,
+        index: u64,
+        term: u64,
+    ) -> oneshot::Receiver<Result<Reply, Error>> {
+        let (reply, answer) = oneshot::channel();
+        proposals.wait(Waiting { index, term, request: None, reply });
+        answer
+    }
+
+    #[test]
+    fn what_an_earlier_reign_left_hides_nobody() {
+        let mut proposals = Proposals::default();
+        let mut kept = wait(&mut proposals, 6, 13);
+        let mut lost = [7, 8, 9].map(|index| wait(&mut proposals, index, 13));
+        // Another leader had its entry at 7; this member leads again and goes on behind that.
+        let mut answer = wait(&mut proposals, 8, 15);
+        assert!(matches!(lost[1].try_recv(), Ok(Err(Error::TimeoutDueToLeaderFail))));
+        assert!(matches!(lost[2].try_recv(), Ok(Err(Error::TimeoutDueToLeaderFail))));
+        assert!(matches!(proposals.claim(6, 13), Claim::Client(..)));
+        assert!(kept.try_recv().is_err(), "it is answered by whoever claimed it");
+        assert!(matches!(proposals.claim(7, 14), Claim::Nobody));
+        assert!(matches!(lost[0].try_recv(), Ok(Err(Error::TimeoutDueToLeaderFail))));
+        let Claim::Client(_, reply) = proposals.claim(8, 15) else { panic!("8 is this reign's") };
+        reply.send(Err(Error::Stopped)).expect("its client waits");
+        assert!(matches!(answer.try_recv(), Ok(Err(Error::Stopped))));
+        assert_eq!(proposals.pending(), 0);
     }
 }

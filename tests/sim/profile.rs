@@ -47,6 +47,9 @@ pub struct Profile {
     pub skew_ppm: u64,
 }
 
+/// A checkpoint that takes less is quick.
+const CHECKPOINT_QUICK_US: u64 = 50_000;
+
 /// What may go wrong, or is done to the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -129,6 +132,14 @@ fn one_of<T: Copy>(seed: &mut Seed, all: &[T]) -> T {
 }
 
 impl Profile {
+    /// Whether nothing is applied before the checkpoint of what was applied last. Where each takes
+    /// long, nobody keeps up, and what is behind would outlast all bounds of the calm.
+    pub fn tight_memory(&self) -> bool {
+        self.tight_watches
+            && self.cache_bytes == 0
+            && self.turn_us * self.slowness < CHECKPOINT_QUICK_US
+    }
+
     pub fn draw(seed: &mut Seed) -> Self {
         let calm = seed.below(10) == 0;
         Self {

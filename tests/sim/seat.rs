@@ -58,6 +58,7 @@ pub struct Seat {
     config: Config,
     segment_bytes: u64,
     tight_watches: bool,
+    tight_memory: bool,
     cache_bytes: usize,
     /// How much faster than the world's its clock runs.
     skew_ppm: i64,
@@ -136,6 +137,7 @@ impl Seat {
             config,
             segment_bytes: profile.segment_bytes,
             tight_watches: profile.tight_watches,
+            tight_memory: profile.tight_memory(),
             cache_bytes: profile.cache_bytes,
             skew_ppm: skew(profile, disk_seed),
             disk: SimDisk::new(disk_seed),
@@ -213,7 +215,7 @@ impl Seat {
             wall_ms,
             segment_bytes: self.segment_bytes,
             tight_watches: self.tight_watches,
-            tight_memory: self.tight_watches && self.cache_bytes == 0,
+            tight_memory: self.tight_memory,
             cache_bytes: self.cache_bytes,
             skew: Skew { since: tokio::time::Instant::now().into_std(), ppm: self.skew_ppm },
         }
