@@ -192,9 +192,11 @@ impl Hasher<'_> {
         let to = Revision::new(self.at, Revision::SUB_MAX);
         // A member with rows missing would be outvoted, and everybody's writes stopped for it.
         let mut whole = Whole::behind(Revision::default(), self.compact_revision);
+        let mut kept = 0;
         pinned.scan(Revision::default(), to, &mut |revision, tombstone, row| {
             whole.follow(revision)?;
             if self.covers(revision, tombstone, row)? {
+                kept += u64::from(self.is_old(revision));
                 key.clear();
                 revision.put_row_key(tombstone, &mut key);
                 hash = crc32c::crc32c_append(hash, &key);
@@ -203,12 +205,30 @@ impl Hasher<'_> {
             Ok(ControlFlow::Continue(()))
         })?;
         whole.end(self.at)?;
+        if kept != self.count_kept() {
+            let last = Revision::new(self.compact_revision, Revision::SUB_MAX).row_key(false);
+            return Err(Fault::row(Table::Key.name(), &last, "rows up to it are missing"));
+        }
         let (hash_revision, revision) = (self.at, self.at);
         Ok(HashKv { hash, compact_revision: self.compact_revision, hash_revision, revision })
     }
 
+    fn is_old(&self, revision: Revision) -> bool {
+        revision.main <= self.compact_revision
+    }
+
+    /// How many rows that compaction kept count.
+    fn count_kept(&self) -> u64 {
+        let mut kept = 0;
+        self.index.visit(&everything(), self.seen_from, &mut |_, facts| {
+            kept += u64::from(self.is_old(facts.revision));
+            ControlFlow::Continue(())
+        });
+        kept
+    }
+
     fn covers(&self, revision: Revision, tombstone: bool, row: &[u8]) -> Result<bool, Fault> {
-        if revision.main > self.compact_revision {
+        if !self.is_old(revision) {
             return Ok(true);
         }
         if tombstone {
