@@ -17,6 +17,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(FILES, ["proto"])?;
     let mut prost = tonic_prost_build::Config::new();
     prost.bytes(["."]);
-    tonic_prost_build::configure().compile_fds_with_config(descriptors, prost)?;
+    tonic_prost_build::configure()
+        .codec_path("crate::pb::codec::Codec")
+        .compile_fds_with_config(descriptors, prost)?;
     Ok(())
 }

@@ -71,8 +71,9 @@ pub const H2_CANCELLED_MAX: usize = 4096;
 pub const CLIENTS_BYTES_PERCENT: u64 = 35;
 /// The same in bytes, where that is not enough to work.
 pub const CLIENTS_BYTES_MIN: usize = 128 * 1024 * 1024;
-/// What a request under way is taken to cost beside its headers.
-pub const REQUEST_BYTES: usize = 4 * 1024;
+/// What a request under way is taken to cost beside its headers: the tasks that wait for the rest
+/// of it, and its buffer.
+pub const REQUEST_BYTES: usize = 6 * 1024;
 /// What a stream under way is taken to cost beside its headers: its buffers, both ways.
 pub const STREAM_BYTES: usize = 16 * 1024;
 /// Requests under way on one HTTP/2 connection, unless `--max-concurrent-streams` says; clients

@@ -4,6 +4,8 @@
 
 #![allow(missing_docs, clippy::all)]
 
+mod codec;
+
 /// The client API and the log's commands.
 pub mod etcdserverpb {
     tonic::include_proto!("etcdserverpb");

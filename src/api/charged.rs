@@ -57,8 +57,9 @@ pub fn charge<B>(account: &Account, request: &Request<B>, kind: Kind) -> Charge 
         Kind::Unary => limits::REQUEST_BYTES,
         Kind::ServerStream | Kind::BidiStream => limits::STREAM_BYTES,
     };
-    // What HTTP/2 counts for a header (RFC 9113, 6.5.2).
+    // What HTTP/2 counts for a header (RFC 9113, 6.5.2). As much again is kept of the buffer they
+    // were read into, of which they are slices.
     let sizes =
         request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 32);
-    account.charge(set_up + sizes.sum::<usize>())
+    account.charge(set_up + 2 * sizes.sum::<usize>())
 }
