@@ -14,6 +14,7 @@ use bytes::Bytes;
 use super::{Handle, clock};
 use crate::error::Error;
 use crate::lease::Renewal;
+use crate::machine::Machine;
 use crate::marks::{Mark, mark};
 use crate::pb::LeaseTimeToLiveResponse;
 use crate::planted::{Mistake, planted};
@@ -82,13 +83,19 @@ impl Handle {
         id: i64,
         wants_keys: bool,
     ) -> Result<LeaseTimeToLiveResponse, Error> {
-        let facts = self.inspect(move |machine| {
+        let look = move |machine: &Machine| {
             let lease = machine.leases().lease(id)?;
             let keys: Vec<Bytes> =
                 if wants_keys { lease.keys.iter().cloned().collect() } else { Vec::new() };
             Some((lease.ttl, keys))
-        });
-        let facts = facts.await?;
+        };
+        let mut facts = self.inspect(look).await?;
+        if facts.is_none() {
+            // It is gone, or this member comes to lead just now and has yet to apply its grant, or
+            // it was granted by a successor this member has not heard of.
+            self.read_barrier().await?;
+            facts = self.inspect(look).await?;
+        }
         let now = self.clock().now_ms();
         let left = {
             let deadlines = self.deadlines().lock();
