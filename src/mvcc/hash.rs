@@ -217,11 +217,11 @@ impl Hasher<'_> {
         revision.main <= self.compact_revision
     }
 
-    /// How many rows that compaction kept count.
+    /// How many rows that compaction kept count. A negative revision is before all of them.
     fn count_kept(&self) -> u64 {
         let mut kept = 0;
         self.index.visit(&everything(), self.seen_from, &mut |_, facts| {
-            kept += u64::from(self.is_old(facts.revision));
+            kept += u64::from(self.is_old(facts.revision) && facts.revision.main <= self.at);
             ControlFlow::Continue(())
         });
         kept
