@@ -101,7 +101,10 @@ fn judge(seed: u64, mistake: Option<Mistake>, loud: bool) -> Outcome {
     });
     ran.unwrap_or_else(|end| match end {
         End::Died(why) => Outcome { failure: Some(why), ..Outcome::default() },
-        End::Held => Outcome { counts: [("held", 1)].into(), ..Outcome::default() },
+        End::Held => {
+            println!("seed {seed} is held: a damaged engine panicked, and again while it unwound");
+            Outcome { counts: [("held", 1)].into(), ..Outcome::default() }
+        }
     })
 }
 
@@ -186,7 +189,9 @@ fn seeds() {
 fn marks_are_met() {
     let (first, seeds) = (variable("FIRST").unwrap_or(1), variable("SEEDS").unwrap_or(2000));
     let tally = explore(first, Duration::MAX, seeds);
-    assert!(tally.missed().is_empty(), "not met within {seeds} seeds: {:?}", tally.missed());
+    let missed = tally.missed();
+    panics::leave(missed.is_empty());
+    assert!(missed.is_empty(), "not met within {seeds} seeds: {missed:?}");
 }
 
 /// How many of the planted mistakes are found, and how soon. What is missed is told, not failed.
@@ -229,6 +234,7 @@ fn planted_mistakes() {
         after.get(after.len() / 2).unwrap_or(&0),
         after.last().unwrap_or(&0),
     );
+    panics::leave(true);
 }
 
 /// Works on all processors at once.
@@ -257,6 +263,7 @@ fn regressions() {
             fail(seed, &failure);
         }
     }
+    panics::leave(false);
 }
 
 /// Tries one seed after the other on all processors, until the time is up or one fails.
