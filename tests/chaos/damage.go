@@ -1,6 +1,8 @@
 package chaos
 
 import (
+	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -104,6 +106,7 @@ func (r *round) heal(member *rig.Member) {
 		}
 		// What is damaged shows at the latest when it is read, or written to: half a second later.
 		r.load.ReadsAt(member, 20)()
+		r.readAll(member)
 		r.while(1500 * time.Millisecond)
 		serves = member.Running()
 	}
@@ -123,6 +126,19 @@ func (r *round) heal(member *rig.Member) {
 		r.outcome("nothing was missing")
 	}
 	r.forget(member)
+}
+
+// readAll has a member read all it has, whatever comes of that: what is damaged is to show now, and
+// not when it sends its state to somebody amid another fault.
+func (r *round) readAll(member *rig.Member) {
+	client := r.cluster.Client(member.Endpoint())
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), harness.Patience)
+	defer cancel()
+	if all, err := client.Snapshot(ctx); err == nil {
+		_, _ = io.Copy(io.Discard, all)
+		_ = all.Close()
+	}
 }
 
 // lastWords are the last line of a log.
