@@ -74,7 +74,7 @@ pub const CLIENTS_BYTES_MIN: usize = 128 * 1024 * 1024;
 /// What a request under way is taken to cost beside its headers: the tasks that wait for the rest
 /// of it, and its buffer.
 pub const REQUEST_BYTES: usize = 6 * 1024;
-/// What a stream under way is taken to cost beside its headers: its buffers, both ways.
+/// What a stream under way is taken to cost beside its headers: its tasks, queues and buffers.
 pub const STREAM_BYTES: usize = 16 * 1024;
 /// Requests under way on one HTTP/2 connection, unless `--max-concurrent-streams` says; clients
 /// hold back more. A connection's requests are read before they are looked at.

@@ -37,10 +37,14 @@ where
     type Decoder = ProstDecoder<U>;
 
     fn encoder(&mut self) -> ProstEncoder<T> {
-        ProstEncoder::new(BufferSettings::new(BUFFER_BYTES, TOGETHER_BYTES))
+        ProstEncoder::new(buffers())
     }
 
     fn decoder(&mut self) -> ProstDecoder<U> {
-        ProstDecoder::new(BufferSettings::new(BUFFER_BYTES, TOGETHER_BYTES))
+        ProstDecoder::new(buffers())
     }
+}
+
+fn buffers() -> BufferSettings {
+    BufferSettings::new(BUFFER_BYTES, TOGETHER_BYTES)
 }

@@ -70,12 +70,10 @@ fn was_never_sent(status: &Status) -> bool {
         let refused = error.downcast_ref::<io::Error>();
         let canceled = error.downcast_ref::<hyper::Error>();
         // The server said goodbye; only what it had taken up until then is not told this.
-        let left = error.downcast_ref::<h2::Error>();
-        let in_order = |left: &h2::Error| left.is_go_away() && left.is_remote();
+        let left = error.downcast_ref::<h2::Error>().filter(|left| left.is_go_away());
         if refused.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
             || canceled.is_some_and(hyper::Error::is_canceled)
-            || left
-                .is_some_and(|left| in_order(left) && left.reason() == Some(h2::Reason::NO_ERROR))
+            || left.is_some_and(|e| e.is_remote() && e.reason() == Some(h2::Reason::NO_ERROR))
         {
             return true;
         }

@@ -59,11 +59,11 @@ pub fn within<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> Re
     }
 }
 
-/// Ends this process, if a thread of it is held.
-pub fn leave(passed: bool) {
+/// Ends this process, if a thread of it is held, and says why it fails, if it does.
+pub fn leave(failure: Option<&str>) {
     if HELD.load(Ordering::Relaxed) > 0 {
-        println!("worlds were held, so this process ends here, passed: {passed}");
-        std::process::exit(if passed { 0 } else { 101 });
+        println!("worlds were held, so this process ends here: {}", failure.unwrap_or("ok"));
+        std::process::exit(if failure.is_some() { 101 } else { 0 });
     }
 }
 
